@@ -1,0 +1,1 @@
+//! Anchore Enterprise over HTTP. The only user of the HTTP client.

@@ -1,0 +1,1 @@
+//! A report becomes several within limits. Pure.

@@ -1,0 +1,22 @@
+//! Finds out which container images are in use in a Kubernetes cluster and reports them to Anchore Enterprise.
+//!
+//! ```text
+//! Kubernetes API ─▶ cluster ─ClusterSnapshot─▶ inventory ─▶ routing ─▶ batching ─Report─▶ delivery ─▶ anchore ─▶ Enterprise
+//!                   (lists)                    └─────── pure, synchronous, deterministic ──────┘
+//! ```
+//!
+//! The modules in reading order: [`cli`] (what the user asked for), [`config`] (the settings, checked), [`agent`] (puts
+//! the parts together and runs them), then the parts in the order of the picture.
+
+pub mod agent;
+pub mod anchore;
+pub mod batching;
+pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod delivery;
+pub mod inventory;
+pub mod output;
+pub mod proxy;
+pub mod routing;
+pub mod telemetry;

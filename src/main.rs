@@ -1,0 +1,3 @@
+//! The program `anchore-k8s-inventory`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Which proxy a request goes through, decided from settings and environment alone.

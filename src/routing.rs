@@ -1,0 +1,1 @@
+//! Namespaces to accounts. Pure.

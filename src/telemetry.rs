@@ -1,0 +1,1 @@
+//! Logging: levels, text or JSON lines, console and file.

@@ -1,0 +1,1 @@
+//! A Kubernetes API server and an Anchore Enterprise to run the agent against, without a cluster.

@@ -1,0 +1,3 @@
+//! The program `testbed`.
+
+fn main() {}
