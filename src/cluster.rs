@@ -1,4 +1,17 @@
 //! The Kubernetes API: one consistent picture of a cluster. The only user of `kube`.
+//!
+//! Objects are cut out of the answers while they arrive, reduced to what a report needs and dropped: memory grows with
+//! what is kept, never with what is read. A failed read is never an empty one: a namespace that could not be read is
+//! named in [`snapshot::ClusterSnapshot::unreadable`], and where nothing could be read there is no snapshot.
 
+pub mod collect;
+pub mod connect;
+mod intake;
+mod kubeconfig;
+mod list;
+pub mod progress;
+mod request;
 pub mod snapshot;
+mod stream;
 pub mod strings;
+mod wire;

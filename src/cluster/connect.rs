@@ -1,0 +1,389 @@
+//! Which cluster, as whom, through which proxy: from settings to a client, and to a new client when credentials have
+//! to be renewed. Nothing is contacted before the first request, but exec plugins run here.
+//!
+//! Every mistake found here is one of configuration: the error names the file, the name or the setting and what to do.
+
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use kube::client::{AuthError, ClientBuilder};
+use kube::config::{AuthInfo, KubeconfigError, LoadDataError};
+use kube::{Client, Config};
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use super::kubeconfig;
+use super::request::{chain, shorten};
+use crate::config::Environment;
+use crate::config::anchore::ProxySetting;
+use crate::config::kubernetes::{ClusterAccess, ExplicitAccess, ExplicitUser, KubeconfigConfig};
+use crate::proxy::{self, ProxyError};
+
+/// Where a pod finds its service account.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// The name that the peer's chart and its sample configuration put where nobody chose one.
+const PLACEHOLDER_NAME: &str = "docker-desktop";
+
+/// Sent with every request.
+const USER_AGENT: &str = concat!("anchore-k8s-inventory/", env!("CARGO_PKG_VERSION"));
+
+/// Why there is no client for a cluster. All but [`ConnectError::PluginFailed`] are mistakes of configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nothing says which cluster.
+    #[error(
+        "no cluster to read: set kubeconfig.path (or --kubeconfig), or kubeconfig.server with a certificate and a user, \
+         or the variable KUBECONFIG, or write ~/.kube/config; inside a cluster, mount the pod's service account"
+    )]
+    NoCluster,
+    /// A kubeconfig cannot be used.
+    #[error("kubeconfig {} cannot be used: {reason}", file.display())]
+    Kubeconfig {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// No context was named.
+    #[error("{files} names no current context: set kubeconfig.context (or --context)")]
+    NoCurrentContext {
+        /// The kubeconfig files.
+        files: String,
+    },
+    /// The context is not there.
+    #[error("{files} has no context {context:?}; it has: {known}")]
+    NoSuchContext {
+        /// The kubeconfig files.
+        files: String,
+        /// The context that was wanted.
+        context: String,
+        /// Those that exist.
+        known: String,
+    },
+    /// The context names something that is not there.
+    #[error("context {context:?} in {files} names the {kind} {name:?}, which is not there")]
+    Dangling {
+        /// The kubeconfig files.
+        files: String,
+        /// The context.
+        context: String,
+        /// `cluster` or `user`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The server's address is missing or wrong.
+    #[error("the server of cluster {cluster:?} is not an address ({reason}): write it as https://host:port")]
+    Server {
+        /// The cluster's name.
+        cluster: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A certificate or key cannot be used.
+    #[error("the certificate or key in {origin} cannot be used: {reason}")]
+    Certificate {
+        /// File or setting.
+        origin: String,
+        /// Why.
+        reason: String,
+    },
+    /// A token cannot be used.
+    #[error("the token in {origin} cannot be used: {reason}")]
+    Token {
+        /// File or setting.
+        origin: String,
+        /// Why.
+        reason: String,
+    },
+    /// The exec plugin of the kubeconfig is not there.
+    #[error("the credential plugin {command:?} of the kubeconfig cannot be started ({reason}): install it{hint}")]
+    PluginMissing {
+        /// The command.
+        command: String,
+        /// The system's reason.
+        reason: String,
+        /// The kubeconfig's own `installHint`.
+        hint: String,
+    },
+    /// The exec plugin ran and gave nothing usable.
+    #[error("the credential plugin {command:?} of the kubeconfig gave no credentials: {reason}")]
+    PluginFailed {
+        /// The command.
+        command: String,
+        /// Its exit status and what it said on standard error.
+        reason: String,
+    },
+    /// The pod's service account cannot be used.
+    #[error("the pod's service account cannot be used: {0}")]
+    ServiceAccount(String),
+    /// A report needs the cluster's name.
+    #[error(
+        "the cluster has no name: set kubeconfig.cluster, unique among your clusters; Anchore Enterprise tells clusters \
+         apart by it alone"
+    )]
+    NoName,
+    /// The proxy's address is wrong.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// Anything else that keeps a client from being built.
+    #[error("the cluster's client cannot be built: {0}")]
+    Client(String),
+}
+
+/// A cluster, with the credentials to read it.
+pub struct Connection {
+    /// The cluster's name in reports.
+    cluster_name: String,
+    config: Config,
+    token_file: Option<PathBuf>,
+    current: RwLock<Current>,
+}
+
+struct Current {
+    client: Client,
+    /// Counts renewals, so that several requests refused at once renew once.
+    generation: u64,
+}
+
+/// What a source of access gives: the client's settings, and the name the source has for the cluster.
+struct Access {
+    config: Config,
+    name: Option<String>,
+    token_file: Option<PathBuf>,
+}
+
+impl ConnectError {
+    /// Whether the configuration is to blame; otherwise something failed while it ran.
+    pub fn is_configuration(&self) -> bool {
+        !matches!(self, Self::PluginFailed { .. })
+    }
+}
+
+impl Connection {
+    /// Prepares access to the configured cluster.
+    pub async fn open(settings: &KubeconfigConfig, environment: &Environment) -> Result<Self, ConnectError> {
+        let access = resolve(settings, environment)?;
+        let cluster_name = settings.cluster_name.clone().or_else(|| access.name.clone()).ok_or(ConnectError::NoName)?;
+        warn_of_placeholder(&cluster_name, access.name.as_deref());
+        let client = build(&access.config, access.token_file.as_ref()).await?;
+        let current = RwLock::new(Current { client, generation: 0 });
+        Ok(Self { cluster_name, config: access.config, token_file: access.token_file, current })
+    }
+
+    /// The cluster's name in reports.
+    pub fn cluster_name(&self) -> &str {
+        &self.cluster_name
+    }
+
+    /// The client now, and which renewal it is of.
+    pub(crate) fn client(&self) -> (Client, u64) {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        (current.client.clone(), current.generation)
+    }
+
+    /// Reads token, certificate or plugin again, unless that was done since `generation`.
+    pub(crate) async fn renew(&self, generation: u64) -> Result<(), ConnectError> {
+        if self.client().1 != generation {
+            return Ok(());
+        }
+        let client = build(&self.config, self.token_file.as_ref()).await?;
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Current { client, generation: generation + 1 };
+        Ok(())
+    }
+
+    /// Whether to ask for compressed answers: not where the kubeconfig says `disable-compression`.
+    pub(crate) fn compresses(&self) -> bool {
+        !self.config.disable_compression
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("cluster_name", &self.cluster_name).finish_non_exhaustive()
+    }
+}
+
+/// The names of all contexts that `settings` can reach, for completion. What cannot be read has none.
+pub fn context_names(settings: &KubeconfigConfig, environment: &Environment) -> Vec<String> {
+    match &settings.access {
+        ClusterAccess::File(path) => kubeconfig::context_names(&[environment.working_directory.join(path)]),
+        ClusterAccess::Default => kubeconfig::context_names(&kubeconfig::default_files(environment)),
+        ClusterAccess::InCluster | ClusterAccess::Explicit(_) => Vec::new(),
+    }
+}
+
+fn resolve(settings: &KubeconfigConfig, environment: &Environment) -> Result<Access, ConnectError> {
+    let context = settings.context.as_deref();
+    match &settings.access {
+        ClusterAccess::File(path) => from_files(&[environment.working_directory.join(path)], context, environment),
+        ClusterAccess::InCluster => in_cluster(),
+        ClusterAccess::Explicit(explicit) => from_settings(explicit, settings.cluster_name.as_deref(), environment),
+        ClusterAccess::Default => {
+            let files = kubeconfig::default_files(environment);
+            if !files.is_empty() {
+                from_files(&files, context, environment)
+            } else if PathBuf::from(SERVICE_ACCOUNT).join("token").exists() {
+                in_cluster()
+            } else {
+                Err(ConnectError::NoCluster)
+            }
+        }
+    }
+}
+
+fn from_files(files: &[PathBuf], context: Option<&str>, environment: &Environment) -> Result<Access, ConnectError> {
+    let chosen = kubeconfig::choose(files, context)?;
+    let cluster = &chosen.cluster;
+    let wrong = |reason: String| ConnectError::Server { cluster: chosen.cluster_name.clone(), reason };
+    let server = cluster.server.as_deref().filter(|server| !server.is_empty());
+    let server = server_url(server.ok_or_else(|| wrong("it is missing".to_owned()))?).map_err(wrong)?;
+    let mut config = Config::new(server.as_str().parse().map_err(|error| wrong(format!("{error}")))?);
+    config.root_cert = kubeconfig::certificate_authorities(cluster)?;
+    config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or_default();
+    config.disable_compression = cluster.disable_compression.unwrap_or_default();
+    config.tls_server_name.clone_from(&cluster.tls_server_name);
+    let own_proxy = cluster.proxy_url.as_deref().filter(|url| !url.is_empty());
+    config.proxy_url = proxy_for(&server, own_proxy, environment)?;
+    config.auth_info = chosen.user;
+    let token_file = take_token_file(&mut config.auth_info);
+    Ok(Access { config, name: Some(chosen.cluster_name), token_file })
+}
+
+fn from_settings(
+    explicit: &ExplicitAccess,
+    name: Option<&str>,
+    environment: &Environment,
+) -> Result<Access, ConnectError> {
+    let wrong =
+        |reason: String| ConnectError::Server { cluster: name.unwrap_or("kubeconfig.server").to_owned(), reason };
+    let server = server_url(&explicit.server.to_string()).map_err(wrong)?;
+    let mut config = Config::new(server.as_str().parse().map_err(|error| wrong(format!("{error}")))?);
+    let origin = "kubeconfig.cluster-cert";
+    config.root_cert = Some(kubeconfig::decode_certificates(origin, &explicit.cluster_certificate)?);
+    config.proxy_url = proxy_for(&server, None, environment)?;
+    match &explicit.user {
+        ExplicitUser::Token(token) => config.auth_info.token = Some(token.clone()),
+        ExplicitUser::Certificate { certificate, private_key } => {
+            config.auth_info.client_certificate_data = Some(BASE64_STANDARD.encode(certificate));
+            config.auth_info.client_key_data = Some(BASE64_STANDARD.encode(private_key.expose_secret()).into());
+        }
+    }
+    Ok(Access { config, name: None, token_file: None })
+}
+
+fn in_cluster() -> Result<Access, ConnectError> {
+    let mut config = Config::incluster_env().map_err(|error| ConnectError::ServiceAccount(chain(&error)))?;
+    let token_file = take_token_file(&mut config.auth_info);
+    Ok(Access { config, name: None, token_file })
+}
+
+/// Token files are read here, because kube sends their line end with the token, which no server accepts.
+fn take_token_file(user: &mut AuthInfo) -> Option<PathBuf> {
+    user.token_file.take().filter(|file| !file.is_empty()).map(PathBuf::from)
+}
+
+/// kubectl takes an address without a scheme as http.
+fn server_url(server: &str) -> Result<Url, String> {
+    let url = if server.contains("://") { Url::parse(server) } else { Url::parse(&format!("http://{server}")) };
+    let url = url.map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(url),
+        _ => Err("it is neither http nor https".to_owned()),
+    }
+}
+
+fn proxy_for(server: &Url, own: Option<&str>, environment: &Environment) -> Result<Option<http::Uri>, ConnectError> {
+    let setting = match own {
+        None => ProxySetting::Environment,
+        Some(own) => ProxySetting::Url(Url::parse(own).map_err(|error| ProxyError {
+            origin: "proxy-url of the kubeconfig".to_owned(),
+            reason: error.to_string(),
+        })?),
+    };
+    let Some(mut url) = proxy::for_url(server, &setting, &environment.variables)? else { return Ok(None) };
+    if url.scheme() == "socks5h" {
+        // kube knows one word for both, and lets the proxy resolve names.
+        url = Url::parse(&url.as_str().replacen("socks5h", "socks5", 1))
+            .map_err(|error| ConnectError::Client(error.to_string()))?;
+    }
+    url.as_str().parse().map(Some).map_err(|_| ConnectError::Client("the proxy's address is not a URI".to_owned()))
+}
+
+/// Builds a client, running exec plugins and reading files on a thread that may block.
+async fn build(config: &Config, token_file: Option<&PathBuf>) -> Result<Client, ConnectError> {
+    let mut config = config.clone();
+    let command = config.auth_info.exec.as_ref().and_then(|exec| exec.command.clone()).unwrap_or_default();
+    let hint = config.auth_info.exec.as_ref().and_then(|exec| exec.install_hint.clone());
+    if let Some(file) = token_file {
+        match read_token(file) {
+            Ok(token) => config.auth_info.token = Some(token),
+            // Of both, the file counts for as long as it can be read: that is client-go's rule.
+            Err(_) if config.auth_info.token.is_some() => {}
+            Err(reason) => return Err(ConnectError::Token { origin: file.display().to_string(), reason }),
+        }
+    }
+    config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
+    // Retrying is decided where it is known what a request is for.
+    config.default_retry = false;
+    let built = tokio::task::spawn_blocking(move || ClientBuilder::try_from(config).map(ClientBuilder::build)).await;
+    built.map_err(|error| ConnectError::Client(error.to_string()))?.map_err(|error| explain(&error, command, hint))
+}
+
+fn read_token(file: &Path) -> Result<SecretString, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let token = text.trim();
+    if token.is_empty() { Err("it is empty".to_owned()) } else { Ok(SecretString::from(token)) }
+}
+
+/// kube's error in our words. Its own texts may repeat what a plugin printed, and that is where the token is.
+fn explain(error: &kube::Error, command: String, hint: Option<String>) -> ConnectError {
+    match error {
+        kube::Error::Auth(AuthError::AuthExecStart(error)) => {
+            let hint = hint.map(|hint| format!(". {}", shorten(&hint))).unwrap_or_default();
+            ConnectError::PluginMissing { command, reason: error.to_string(), hint }
+        }
+        kube::Error::Auth(AuthError::AuthExecRun { out, .. }) => {
+            let said = String::from_utf8_lossy(&out.stderr);
+            ConnectError::PluginFailed { command, reason: format!("{}: {}", out.status, shorten(said.trim())) }
+        }
+        kube::Error::Auth(AuthError::AuthExecParse(_)) => {
+            ConnectError::PluginFailed { command, reason: "what it printed is not an ExecCredential".to_owned() }
+        }
+        kube::Error::Auth(AuthError::ExecPluginFailed) => {
+            ConnectError::PluginFailed { command, reason: "its answer has no status".to_owned() }
+        }
+        kube::Error::InferKubeconfig(
+            KubeconfigError::LoadClientCertificate(cause) | KubeconfigError::LoadClientKey(cause),
+        ) => match cause {
+            LoadDataError::ReadFile(error, path) => {
+                ConnectError::Certificate { origin: path.display().to_string(), reason: error.to_string() }
+            }
+            LoadDataError::NoBase64DataOrFile => ConnectError::Certificate {
+                origin: "the user's entry".to_owned(),
+                reason: "a client certificate needs its key, and a key its certificate".to_owned(),
+            },
+            LoadDataError::DecodeBase64(error) => {
+                ConnectError::Certificate { origin: "the user's entry".to_owned(), reason: error.to_string() }
+            }
+        },
+        kube::Error::RustlsTls(error) => {
+            ConnectError::Certificate { origin: "the cluster's or user's entry".to_owned(), reason: chain(error) }
+        }
+        other => ConnectError::Client(chain(other)),
+    }
+}
+
+/// Two clusters under one name overwrite each other in Anchore Enterprise.
+fn warn_of_placeholder(name: &str, own_name: Option<&str>) {
+    if name == PLACEHOLDER_NAME && own_name != Some(PLACEHOLDER_NAME) {
+        tracing::warn!(
+            cluster = name,
+            own_name,
+            "kubeconfig.cluster is the placeholder of a sample configuration: set it to a name that no other cluster has"
+        );
+    }
+}

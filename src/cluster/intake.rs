@@ -1,0 +1,238 @@
+//! From what the API sends to what a snapshot keeps: objects are reduced here, one at a time, and dropped.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+
+use super::snapshot::{Container, ContainerId, ImageFacts, Metadata, Namespace, Node, Pod, Uid};
+use super::strings::{Strings, Symbol};
+use super::wire::{self, as_text};
+use crate::config::metadata::{MetadataCollection, MetadataFilter};
+use crate::config::pattern::Pattern;
+
+/// Holds whole objects once more inside an annotation, passwords in environment variables included: reported only when
+/// it is listed by its exact name.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// The tables that all objects of a snapshot share.
+pub(crate) struct Tables {
+    pub(crate) strings: Strings,
+    pub(crate) images: Vec<ImageFacts>,
+    image_index: HashMap<ImageFacts, u32>,
+    filters: Filters,
+    /// Key of the label that routes namespaces to accounts.
+    account_label_key: Option<String>,
+    /// Namespaces whose pods are kept.
+    selected: HashSet<Symbol>,
+}
+
+/// The metadata rules of each kind.
+struct Filters {
+    nodes: ObjectFilter,
+    namespaces: ObjectFilter,
+    pods: ObjectFilter,
+}
+
+struct ObjectFilter {
+    labels: KeyFilter,
+    annotations: KeyFilter,
+}
+
+/// Decides by key, each distinct key once: a cluster has a few hundred keys on hundreds of thousands of objects.
+struct KeyFilter {
+    rule: KeyRule,
+    decided: HashMap<Symbol, bool>,
+}
+
+enum KeyRule {
+    None,
+    All,
+    Listed(Vec<Pattern>),
+}
+
+impl Tables {
+    pub(crate) fn new(metadata: &MetadataCollection, account_label_key: Option<&str>) -> Self {
+        Self {
+            strings: Strings::default(),
+            images: Vec::new(),
+            image_index: HashMap::new(),
+            filters: Filters {
+                nodes: ObjectFilter::new(&metadata.nodes),
+                namespaces: ObjectFilter::new(&metadata.namespaces),
+                pods: ObjectFilter::new(&metadata.pods),
+            },
+            account_label_key: account_label_key.map(str::to_owned),
+            selected: HashSet::new(),
+        }
+    }
+
+    /// Pods of this namespace are kept from now on.
+    pub(crate) fn select(&mut self, namespace: Symbol) {
+        self.selected.insert(namespace);
+    }
+
+    pub(crate) fn namespace(&mut self, object: &wire::Namespace) -> Namespace {
+        let absent = wire::ObjectMeta::default();
+        let meta = object.metadata.as_ref().unwrap_or(&absent);
+        let account_label = self.account_label_key.as_ref().and_then(|key| {
+            let entry = meta.labels.iter().find(|entry| entry.key == key.as_bytes())?;
+            Some(self.strings.intern(&as_text(&entry.value)))
+        });
+        Namespace {
+            name: self.strings.intern(&as_text(&meta.name)),
+            uid: Uid::parse(&as_text(&meta.uid)),
+            labels: self.filters.namespaces.labels.keep(&meta.labels, &mut self.strings),
+            annotations: self.filters.namespaces.annotations.keep(&meta.annotations, &mut self.strings),
+            account_label,
+        }
+    }
+
+    pub(crate) fn node(&mut self, object: wire::Node) -> Node {
+        let meta = object.metadata.unwrap_or_default();
+        let info = object.status.and_then(|status| status.node_info).unwrap_or_default();
+        let strings = &mut self.strings;
+        Node {
+            name: strings.intern(&as_text(&meta.name)),
+            uid: Uid::parse(&as_text(&meta.uid)),
+            labels: self.filters.nodes.labels.keep(&meta.labels, strings),
+            annotations: self.filters.nodes.annotations.keep(&meta.annotations, strings),
+            arch: strings.intern(&as_text(&info.architecture)),
+            container_runtime_version: strings.intern(&as_text(&info.container_runtime_version)),
+            kernel_version: strings.intern(&as_text(&info.kernel_version)),
+            kube_proxy_version: strings.intern(&as_text(&info.kube_proxy_version)),
+            kubelet_version: strings.intern(&as_text(&info.kubelet_version)),
+            operating_system: strings.intern(&as_text(&info.operating_system)),
+        }
+    }
+
+    /// The pod, or `None` when its namespace is not selected (or newer than the list of namespaces).
+    pub(crate) fn pod(&mut self, object: wire::Pod) -> Option<Pod> {
+        let meta = object.metadata.unwrap_or_default();
+        let namespace = self.strings.find(&as_text(&meta.namespace))?;
+        if !self.selected.contains(&namespace) {
+            return None;
+        }
+        let spec = object.spec.unwrap_or_default();
+        let status = object.status.unwrap_or_default();
+        let strings = &mut self.strings;
+        Some(Pod {
+            namespace,
+            name: strings.intern(&as_text(&meta.name)),
+            uid: Uid::parse(&as_text(&meta.uid)),
+            node: (!spec.node_name.is_empty()).then(|| strings.intern(&as_text(&spec.node_name))),
+            running: status.phase == "Running",
+            labels: self.filters.pods.labels.keep(&meta.labels, strings),
+            annotations: self.filters.pods.annotations.keep(&meta.annotations, strings),
+            image_volumes: image_volumes(&spec.volumes, strings),
+            containers: self.containers(&spec, &status),
+        })
+    }
+
+    fn containers(&mut self, spec: &wire::PodSpec, status: &wire::PodStatus) -> Box<[Container]> {
+        let ephemeral: Vec<wire::Container> =
+            spec.ephemeral_containers.iter().filter_map(|container| container.common.clone()).collect();
+        let kinds = [
+            (spec.init_containers.as_slice(), status.init_container_statuses.as_slice()),
+            (spec.containers.as_slice(), status.container_statuses.as_slice()),
+            (ephemeral.as_slice(), status.ephemeral_container_statuses.as_slice()),
+        ];
+        let most = kinds.iter().map(|(specs, statuses)| specs.len().max(statuses.len())).sum();
+        let mut containers = Vec::with_capacity(most);
+        for (specs, statuses) in kinds {
+            for spec in specs {
+                // By name, not by position: statuses come in an order of their own.
+                let status = statuses.iter().find(|status| status.name == spec.name);
+                containers.push(self.container(Some(spec), status));
+            }
+            let unknown = statuses.iter().filter(|status| specs.iter().all(|spec| spec.name != status.name));
+            containers.extend(unknown.map(|status| self.container(None, Some(status))));
+        }
+        containers.into_boxed_slice()
+    }
+
+    fn container(&mut self, spec: Option<&wire::Container>, status: Option<&wire::ContainerStatus>) -> Container {
+        let absent = wire::ContainerStatus::default();
+        let status = status.unwrap_or(&absent);
+        let strings = &mut self.strings;
+        let facts = ImageFacts {
+            spec: spec.map(|spec| strings.intern(&as_text(&spec.image))),
+            status: strings.intern(&as_text(&status.image)),
+            image_id: strings.intern(&as_text(&status.image_id)),
+        };
+        Container {
+            name: strings.intern(&as_text(spec.map_or(&status.name, |spec| &spec.name))),
+            id: ContainerId::new(&as_text(&status.container_id), strings),
+            image: self.image(facts),
+        }
+    }
+
+    fn image(&mut self, facts: ImageFacts) -> u32 {
+        *self.image_index.entry(facts).or_insert_with(|| {
+            self.images.push(facts);
+            // Each entry takes three symbols of 32 bits: there are never more entries than numbers.
+            u32::try_from(self.images.len() - 1).unwrap_or(u32::MAX)
+        })
+    }
+}
+
+impl std::fmt::Debug for Tables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tables").field("strings", &self.strings).finish_non_exhaustive()
+    }
+}
+
+impl ObjectFilter {
+    fn new(filter: &MetadataFilter) -> Self {
+        let rule = |patterns: &[Pattern]| match patterns {
+            _ if filter.disable => KeyRule::None,
+            [] => KeyRule::All,
+            patterns => KeyRule::Listed(patterns.to_vec()),
+        };
+        Self { labels: KeyFilter::new(rule(&filter.labels)), annotations: KeyFilter::new(rule(&filter.annotations)) }
+    }
+}
+
+impl KeyFilter {
+    fn new(rule: KeyRule) -> Self {
+        Self { rule, decided: HashMap::new() }
+    }
+
+    fn keep(&mut self, entries: &[wire::Entry], strings: &mut Strings) -> Metadata {
+        if matches!(self.rule, KeyRule::None) {
+            return Metadata::default();
+        }
+        let mut kept: Vec<(Symbol, Symbol)> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let key = strings.intern(&as_text(&entry.key));
+            if *self.decided.entry(key).or_insert_with(|| self.rule.keeps(strings.get(key))) {
+                kept.push((key, strings.intern(&as_text(&entry.value))));
+            }
+        }
+        // A map in protobuf may name a key twice; the last one counts. The sort is stable and the first of equals stays.
+        kept.reverse();
+        kept.sort_by(|(a, _), (b, _)| strings.get(*a).cmp(strings.get(*b)));
+        kept.dedup_by_key(|(key, _)| *key);
+        kept.into_boxed_slice()
+    }
+}
+
+impl KeyRule {
+    fn keeps(&self, key: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => key != LAST_APPLIED,
+            Self::Listed(patterns) if key == LAST_APPLIED => {
+                patterns.iter().any(|pattern| matches!(pattern, Pattern::Exact(name) if name == key))
+            }
+            Self::Listed(patterns) => patterns.iter().any(|pattern| pattern.matches(key)),
+        }
+    }
+}
+
+fn image_volumes(volumes: &[wire::Volume], strings: &mut Strings) -> Box<[Symbol]> {
+    let reference = |volume: &wire::Volume| -> Option<Bytes> {
+        let image = volume.source.as_ref()?.image.as_ref()?;
+        (!image.reference.is_empty()).then(|| image.reference.clone())
+    };
+    volumes.iter().filter_map(reference).map(|reference| strings.intern(&as_text(&reference))).collect()
+}

@@ -1,0 +1,126 @@
+//! Which cluster, from the files people have: `kubeconfig.path`, a list in `$KUBECONFIG`, `~/.kube/config`.
+//!
+//! Reading and merging are kube's. Choosing the context, the certificate authority and the proxy is done here, so that
+//! each mistake names the file and the name that is wrong, and so that no line of a file that holds tokens is repeated
+//! in a message.
+
+use std::path::{Path, PathBuf};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use kube::config::{AuthInfo, Cluster, ExecAuthCluster, Kubeconfig, KubeconfigError};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::connect::ConnectError;
+use crate::config::Environment;
+
+/// A chosen context: where and as whom.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pub(crate) cluster_name: String,
+    pub(crate) cluster: Cluster,
+    pub(crate) user: AuthInfo,
+}
+
+/// The files to read when nothing is configured: those of `$KUBECONFIG` that exist, else `~/.kube/config` if it does.
+///
+/// Files of the list that do not exist are passed over, as kubectl does; when none of them exists the first is given,
+/// so that reading it fails with its name.
+pub(crate) fn default_files(environment: &Environment) -> Vec<PathBuf> {
+    let listed: Vec<PathBuf> = environment
+        .variables
+        .get("KUBECONFIG")
+        .map(|list| std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).collect())
+        .unwrap_or_default();
+    if listed.is_empty() {
+        let home = environment.home.iter().map(|home| home.join(".kube").join("config"));
+        return home.filter(|path| path.exists()).collect();
+    }
+    let listed: Vec<PathBuf> = listed.iter().map(|path| environment.working_directory.join(path)).collect();
+    let existing: Vec<PathBuf> = listed.iter().filter(|path| path.exists()).cloned().collect();
+    if existing.is_empty() { listed.into_iter().take(1).collect() } else { existing }
+}
+
+/// Reads and merges `files` and chooses `context`, or the current one.
+pub(crate) fn choose(files: &[PathBuf], context: Option<&str>) -> Result<Chosen, ConnectError> {
+    let mut merged = Kubeconfig::default();
+    for file in files {
+        let next = Kubeconfig::read_from(file).map_err(|error| unreadable(file, &error))?;
+        merged = merged.merge(next).map_err(|error| unreadable(file, &error))?;
+    }
+    let shown = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
+    let current = merged.current_context.as_deref().filter(|name| !name.is_empty());
+    let wanted = context.or(current).ok_or_else(|| ConnectError::NoCurrentContext { files: shown.clone() })?;
+    let context = merged.contexts.iter().find(|named| named.name == wanted);
+    let Some(chosen) = context.and_then(|named| named.context.clone()) else {
+        let known = merged.contexts.iter().map(|named| named.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(ConnectError::NoSuchContext { files: shown, context: wanted.to_owned(), known });
+    };
+    let cluster = merged.clusters.iter().find(|named| named.name == chosen.cluster);
+    let Some(cluster) = cluster.and_then(|named| named.cluster.clone()) else {
+        let (context, cluster) = (wanted.to_owned(), chosen.cluster);
+        return Err(ConnectError::Dangling { files: shown, context, kind: "cluster", name: cluster });
+    };
+    let user_name = chosen.user.unwrap_or_default();
+    let user = merged.auth_infos.into_iter().find(|named| named.name == user_name).and_then(|named| named.auth_info);
+    if user.is_none() && !user_name.is_empty() {
+        let context = wanted.to_owned();
+        return Err(ConnectError::Dangling { files: shown, context, kind: "user", name: user_name });
+    }
+    let mut user = user.unwrap_or_default();
+    if let Some(exec) = user.exec.as_mut().filter(|exec| exec.provide_cluster_info) {
+        let info = ExecAuthCluster::try_from(&cluster).map_err(|error| unreadable(Path::new(&shown), &error))?;
+        exec.cluster = Some(info);
+    }
+    Ok(Chosen { cluster_name: chosen.cluster, cluster, user })
+}
+
+/// The names of all contexts in `files`, for completion. Unreadable files have none.
+pub(super) fn context_names(files: &[PathBuf]) -> Vec<String> {
+    let read = files.iter().filter_map(|file| Kubeconfig::read_from(file).ok());
+    read.flat_map(|kubeconfig| kubeconfig.contexts.into_iter().map(|named| named.name)).collect()
+}
+
+/// The certificate authorities of a cluster entry; `None` leaves the decision to the system's.
+pub(crate) fn certificate_authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, ConnectError> {
+    let (origin, pem) = match (&cluster.certificate_authority_data, &cluster.certificate_authority) {
+        (Some(data), _) if !data.is_empty() => {
+            let origin = "certificate-authority-data of the kubeconfig".to_owned();
+            let pem = BASE64_STANDARD.decode(data).map_err(|error| ConnectError::Certificate {
+                origin: origin.clone(),
+                reason: format!("it is not base64: {error}"),
+            })?;
+            (origin, pem)
+        }
+        (_, Some(file)) if !file.is_empty() => {
+            let pem = std::fs::read(file)
+                .map_err(|error| ConnectError::Certificate { origin: file.clone(), reason: error.to_string() })?;
+            (file.clone(), pem)
+        }
+        _ => return Ok(None),
+    };
+    decode_certificates(&origin, &pem).map(Some)
+}
+
+/// All certificates of a PEM text; none is an error.
+pub(crate) fn decode_certificates(origin: &str, pem: &[u8]) -> Result<Vec<Vec<u8>>, ConnectError> {
+    let wrong = |reason: String| ConnectError::Certificate { origin: origin.to_owned(), reason };
+    let certificates: Vec<Vec<u8>> = CertificateDer::pem_slice_iter(pem)
+        .map(|certificate| certificate.map(|der| der.to_vec()))
+        .collect::<Result<_, _>>()
+        .map_err(|error| wrong(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(wrong("it holds no certificate in PEM form".to_owned()));
+    }
+    Ok(certificates)
+}
+
+fn unreadable(file: &Path, error: &KubeconfigError) -> ConnectError {
+    let reason = match error {
+        // The full text of these two repeats the path, or lines of the file.
+        KubeconfigError::ReadConfig(error, _) => error.to_string(),
+        KubeconfigError::Parse(error) => error.without_snippet().to_string(),
+        other => other.to_string(),
+    };
+    ConnectError::Kubeconfig { file: file.to_owned(), reason }
+}

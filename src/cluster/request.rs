@@ -1,0 +1,333 @@
+//! One request to the Kubernetes API: what is asked for, how long it may take, and what went wrong in words that tell
+//! the caller what to do next. Nothing is tried again here, but for one renewal of the credentials after a 401.
+
+use std::io::Write;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use flate2::write::MultiGzDecoder;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use kube::client::Body;
+
+use super::connect::Connection;
+use super::progress::Progress;
+use super::wire::{self, Encoding, Wire, WireError};
+
+/// Largest body that is read as one piece. A page of 500 pods is 5 to 15 MB.
+const MAX_WHOLE_BODY: usize = 512 * 1024 * 1024;
+
+/// Largest error body that is looked at.
+const MAX_ERROR_BODY: usize = 64 * 1024;
+
+/// Longest text of a server that is repeated in an error.
+const MAX_SERVER_TEXT: usize = 300;
+
+/// Compressed bytes inflated at once: bounds what one chunk can grow to (deflate reaches 1,032 to 1).
+const INFLATE_STEP: usize = 8 * 1024;
+
+/// Why a request gave nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RequestError {
+    /// No connection, or it broke before an answer.
+    #[error("the API server cannot be reached: {0}")]
+    Unreachable(String),
+    /// No byte within the time allowed.
+    #[error("the API server sent nothing for {} s (kubernetes.request-timeout-seconds)", .0.as_secs())]
+    TimedOut(Duration),
+    /// The answer ended early.
+    #[error("the API server's answer was cut off: {0}")]
+    CutOff(String),
+    /// The answer is not what its content type says.
+    #[error("the API server's answer makes no sense: {0}")]
+    Malformed(String),
+    /// 401, also with renewed credentials.
+    #[error("the API server does not accept the credentials (401): {0}; renew the token or certificate")]
+    Unauthorized(String),
+    /// 403.
+    #[error("not allowed (403): {0}")]
+    Forbidden(String),
+    /// 404.
+    #[error("not found (404): {0}")]
+    NotFound(String),
+    /// 410: a continue token expired.
+    #[error("the list expired while it was read (410): {0}")]
+    Expired(String),
+    /// 429 or 503: the server asks for patience.
+    #[error("the API server is busy ({status}): {message}")]
+    Busy { status: u16, message: String, retry_after: Option<Duration> },
+    /// Other 5xx.
+    #[error("the API server failed ({status}): {message}")]
+    Server { status: u16, message: String },
+    /// Other 4xx.
+    #[error("the API server refused the request ({status}): {message}")]
+    Refused { status: u16, message: String },
+    /// Something else answers at this address.
+    #[error("what answers is not a Kubernetes API server ({0}); check the server's address and any proxy in between")]
+    NotKubernetes(String),
+}
+
+/// The Kubernetes API with the time each request may take.
+#[derive(Debug)]
+pub(crate) struct Api<'a> {
+    pub(crate) connection: &'a Connection,
+    /// Bound on the response's headers, and on each further chunk of its body.
+    pub(crate) timeout: Duration,
+    pub(crate) progress: &'a Progress,
+}
+
+/// A successful answer whose body is still to be read.
+pub(crate) struct Answer<'a> {
+    pub(crate) encoding: Encoding,
+    chunks: Body,
+    gunzip: Option<Gunzip>,
+    timeout: Duration,
+    progress: &'a Progress,
+}
+
+/// What a client accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accept {
+    /// Protobuf, or JSON from servers and proxies that have nothing else.
+    Protobuf,
+    /// JSON.
+    Json,
+}
+
+/// Inflates a body, a few kilobytes at a time.
+struct Gunzip {
+    decoder: MultiGzDecoder<Inflated>,
+    /// Received and not inflated yet.
+    compressed: Bytes,
+}
+
+/// Collects inflated bytes until they are taken.
+#[derive(Debug, Default)]
+struct Inflated(BytesMut);
+
+impl<'a> Api<'a> {
+    /// GETs `path` (with its query). A 401 is tried once more with renewed credentials.
+    pub(crate) async fn get(&self, path: &str, accept: Accept) -> Result<Answer<'a>, RequestError> {
+        let (response, generation) = self.send(path, accept).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return self.answer(response).await;
+        }
+        if let Err(error) = self.connection.renew(generation).await {
+            return Err(RequestError::Unauthorized(format!("they could not be renewed: {error}")));
+        }
+        let (response, _) = self.send(path, accept).await?;
+        self.answer(response).await
+    }
+
+    /// GETs one object.
+    pub(crate) async fn get_object<T: Wire>(&self, path: &str) -> Result<T, RequestError> {
+        let answer = self.get(path, Accept::Protobuf).await?;
+        let encoding = answer.encoding;
+        let body = answer.whole().await?;
+        wire::decode_body(body, encoding).map_err(RequestError::from)
+    }
+
+    async fn send(&self, path: &str, accept: Accept) -> Result<(Response<Body>, u64), RequestError> {
+        let (client, generation) = self.connection.client();
+        let accept = match accept {
+            Accept::Protobuf => "application/vnd.kubernetes.protobuf,application/json;q=0.5",
+            Accept::Json => "application/json",
+        };
+        let encoding = if self.connection.compresses() { "gzip" } else { "identity" };
+        let request = Request::get(path)
+            .header(ACCEPT, accept)
+            .header(ACCEPT_ENCODING, encoding)
+            .body(Body::empty())
+            .map_err(|error| RequestError::Malformed(format!("{path} is not a path: {error}")))?;
+        self.progress.request();
+        let response = tokio::time::timeout(self.timeout, client.send(request))
+            .await
+            .map_err(|_| RequestError::TimedOut(self.timeout))?
+            .map_err(|error| RequestError::Unreachable(chain(&error)))?;
+        Ok((response, generation))
+    }
+
+    async fn answer(&self, response: Response<Body>) -> Result<Answer<'a>, RequestError> {
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !response.status().is_success() {
+            return Err(self.refusal(response).await);
+        }
+        let encoding = encoding_of(header(CONTENT_TYPE)).ok_or_else(|| not_kubernetes(&response))?;
+        let gunzip = match header(CONTENT_ENCODING) {
+            "gzip" => Some(Gunzip::default()),
+            "" | "identity" => None,
+            other => return Err(RequestError::Malformed(format!("it is compressed as {:?}", shorten(other)))),
+        };
+        let chunks = response.into_body();
+        Ok(Answer { encoding, chunks, gunzip, timeout: self.timeout, progress: self.progress })
+    }
+
+    /// Reads what the server says of a status that is no success.
+    async fn refusal(&self, response: Response<Body>) -> RequestError {
+        let status = response.status();
+        if status.is_redirection() {
+            return not_kubernetes(&response);
+        }
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let encoding = content_type.and_then(encoding_of);
+        let retry_after = retry_after(&response);
+        let limited = http_body_util::Limited::new(response.into_body(), MAX_ERROR_BODY);
+        let body = match tokio::time::timeout(self.timeout, limited.collect()).await {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            _ => Bytes::new(),
+        };
+        let said = encoding.and_then(|encoding| wire::decode_body::<wire::Status>(body, encoding).ok());
+        let message = said.map(|said| shorten(&wire::as_text(&said.message))).filter(|message| !message.is_empty());
+        let message = message.unwrap_or_else(|| "it gave no reason".to_owned());
+        match status.as_u16() {
+            401 => RequestError::Unauthorized(message),
+            403 => RequestError::Forbidden(message),
+            404 => RequestError::NotFound(message),
+            410 => RequestError::Expired(message),
+            status @ (429 | 503) => RequestError::Busy { status, message, retry_after },
+            status @ 500.. => RequestError::Server { status, message },
+            status => RequestError::Refused { status, message },
+        }
+    }
+}
+
+impl Answer<'_> {
+    /// The next chunk of the body, inflated; `None` at its end.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, RequestError> {
+        loop {
+            if let Some(gunzip) = &mut self.gunzip
+                && let Some(inflated) = gunzip.step()?
+            {
+                return Ok(Some(inflated));
+            }
+            match (self.received().await?, &mut self.gunzip) {
+                (Some(compressed), Some(gunzip)) => gunzip.compressed = compressed,
+                (None, Some(gunzip)) => return gunzip.finish(),
+                (plain, None) => return Ok(plain),
+            }
+        }
+    }
+
+    /// The whole body, for what is small or cannot be read as a stream.
+    pub(crate) async fn whole(mut self) -> Result<Bytes, RequestError> {
+        let mut whole = BytesMut::new();
+        while let Some(chunk) = self.chunk().await? {
+            if whole.len() + chunk.len() > MAX_WHOLE_BODY {
+                return Err(RequestError::Malformed("it is longer than 512 MiB".to_owned()));
+            }
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(whole.freeze())
+    }
+
+    async fn received(&mut self) -> Result<Option<Bytes>, RequestError> {
+        loop {
+            let frame = tokio::time::timeout(self.timeout, self.chunks.frame())
+                .await
+                .map_err(|_| RequestError::TimedOut(self.timeout))?;
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|error| RequestError::CutOff(chain(&error)))?;
+            if let Ok(data) = frame.into_data() {
+                self.progress.received(data.len());
+                return Ok(Some(data));
+            }
+        }
+    }
+}
+
+impl Default for Gunzip {
+    fn default() -> Self {
+        Self { decoder: MultiGzDecoder::new(Inflated::default()), compressed: Bytes::new() }
+    }
+}
+
+impl Gunzip {
+    /// Inflates until there is something to give; `None` when more has to be received first.
+    fn step(&mut self) -> Result<Option<Bytes>, RequestError> {
+        while !self.compressed.is_empty() {
+            let step = self.compressed.split_to(self.compressed.len().min(INFLATE_STEP));
+            self.decoder.write_all(&step).map_err(|error| RequestError::Malformed(format!("its gzip: {error}")))?;
+            if let Some(inflated) = self.take() {
+                return Ok(Some(inflated));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The last bytes. Checks the trailer, which is also where a stream that ended too soon is noticed.
+    fn finish(&mut self) -> Result<Option<Bytes>, RequestError> {
+        self.decoder.try_finish().map_err(|error| RequestError::CutOff(format!("its gzip: {error}")))?;
+        Ok(self.take())
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        let inflated = &mut self.decoder.get_mut().0;
+        (!inflated.is_empty()).then(|| inflated.split().freeze())
+    }
+}
+
+impl From<WireError> for RequestError {
+    fn from(error: WireError) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+impl Write for Inflated {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The text of an error with all its causes, each once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    shorten(&text)
+}
+
+/// One line of bounded length without control characters, so that no server can write into a log what is not its own.
+pub(crate) fn shorten(text: &str) -> String {
+    let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut short: String = line.clone().take(MAX_SERVER_TEXT).collect();
+    if line.count() > MAX_SERVER_TEXT {
+        short.push('…');
+    }
+    short
+}
+
+fn encoding_of(content_type: &str) -> Option<Encoding> {
+    match content_type.split(';').next().unwrap_or_default().trim() {
+        "application/vnd.kubernetes.protobuf" => Some(Encoding::Protobuf),
+        "application/json" => Some(Encoding::Json),
+        _ => None,
+    }
+}
+
+fn not_kubernetes(response: &Response<Body>) -> RequestError {
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let status = response.status().as_u16();
+    RequestError::NotKubernetes(match (header(LOCATION), header(CONTENT_TYPE)) {
+        (Some(location), _) => format!("status {status}, redirecting to {}", shorten(location)),
+        (None, Some(content_type)) => format!("status {status}, content type {}", shorten(content_type)),
+        (None, None) => format!("status {status}, no content type"),
+    })
+}
+
+/// `Retry-After` in seconds, the form that API servers use.
+fn retry_after(response: &Response<Body>) -> Option<Duration> {
+    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    value.trim().parse().ok().map(Duration::from_secs)
+}

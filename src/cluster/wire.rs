@@ -1,0 +1,348 @@
+//! The few fields of Kubernetes' objects that the agent reads, with their protobuf tags and JSON names.
+//!
+//! Tags are those of `generated.proto` in k8s.io/api/core/v1 and k8s.io/apimachinery (a test encodes full messages and
+//! decodes them here). Fields that are not listed are skipped without being built, which is most of a pod: its
+//! managedFields, probes, volumes and conditions never take memory.
+//!
+//! Texts are [`Bytes`] that share the buffer they were read from. Protobuf requires valid UTF-8, servers have let
+//! other bytes through in metadata: reading a text replaces what is invalid instead of losing the object.
+
+use std::borrow::Cow;
+
+use bytes::{Buf, Bytes};
+use prost::Message;
+use serde::Deserialize;
+use serde::de::Deserializer;
+
+/// What protobuf bodies of the API start with, before [`Unknown`].
+pub(crate) const MAGIC: &[u8] = b"k8s\0";
+
+/// `runtime.Unknown`: the envelope of every protobuf body.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Unknown {
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(crate) raw: Bytes,
+}
+
+/// `meta/v1.ListMeta`.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ListMeta {
+    #[prost(bytes = "bytes", tag = "2")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) resource_version: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    #[serde(rename = "continue", deserialize_with = "text")]
+    pub(crate) continue_token: Bytes,
+}
+
+/// `meta/v1.ObjectMeta`.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ObjectMeta {
+    #[prost(bytes = "bytes", tag = "1")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) name: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) namespace: Bytes,
+    #[prost(bytes = "bytes", tag = "5")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) uid: Bytes,
+    #[prost(message, repeated, tag = "11")]
+    #[serde(deserialize_with = "entries")]
+    pub(crate) labels: Vec<Entry>,
+    #[prost(message, repeated, tag = "12")]
+    #[serde(deserialize_with = "entries")]
+    pub(crate) annotations: Vec<Entry>,
+}
+
+/// One entry of a map of texts, as protobuf writes it.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Entry {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) key: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(crate) value: Bytes,
+}
+
+/// An object of any kind, its metadata alone: tells whose object does not decode.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+pub(crate) struct PartialObject {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) metadata: Option<PartialMeta>,
+}
+
+/// Where an object is.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+pub(crate) struct PartialMeta {
+    #[prost(bytes = "bytes", tag = "1")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) name: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) namespace: Bytes,
+}
+
+/// `core/v1.Namespace`.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+pub(crate) struct Namespace {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) metadata: Option<ObjectMeta>,
+}
+
+/// `core/v1.Node`.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+pub(crate) struct Node {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) metadata: Option<ObjectMeta>,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) status: Option<NodeStatus>,
+}
+
+/// `core/v1.NodeStatus`.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct NodeStatus {
+    #[prost(message, optional, tag = "7")]
+    pub(crate) node_info: Option<NodeSystemInfo>,
+}
+
+/// `core/v1.NodeSystemInfo`.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct NodeSystemInfo {
+    #[prost(bytes = "bytes", tag = "4")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) kernel_version: Bytes,
+    #[prost(bytes = "bytes", tag = "6")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) container_runtime_version: Bytes,
+    #[prost(bytes = "bytes", tag = "7")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) kubelet_version: Bytes,
+    #[prost(bytes = "bytes", tag = "8")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) kube_proxy_version: Bytes,
+    #[prost(bytes = "bytes", tag = "9")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) operating_system: Bytes,
+    #[prost(bytes = "bytes", tag = "10")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) architecture: Bytes,
+}
+
+/// `core/v1.Pod`.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+pub(crate) struct Pod {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) metadata: Option<ObjectMeta>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) spec: Option<PodSpec>,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) status: Option<PodStatus>,
+}
+
+/// `core/v1.PodSpec`. Ephemeral containers share the tags of [`Container`] through their one common field.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PodSpec {
+    #[prost(message, repeated, tag = "1")]
+    #[serde(deserialize_with = "list")]
+    pub(crate) volumes: Vec<Volume>,
+    #[prost(message, repeated, tag = "2")]
+    #[serde(deserialize_with = "list")]
+    pub(crate) containers: Vec<Container>,
+    #[prost(bytes = "bytes", tag = "10")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) node_name: Bytes,
+    #[prost(message, repeated, tag = "20")]
+    #[serde(deserialize_with = "list")]
+    pub(crate) init_containers: Vec<Container>,
+    #[prost(message, repeated, tag = "34")]
+    #[serde(deserialize_with = "list")]
+    pub(crate) ephemeral_containers: Vec<EphemeralContainer>,
+}
+
+/// `core/v1.Container`.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+pub(crate) struct Container {
+    #[prost(bytes = "bytes", tag = "1")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) name: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) image: Bytes,
+}
+
+/// `core/v1.EphemeralContainer`: protobuf nests the common fields, JSON inlines them.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(from = "Container")]
+pub(crate) struct EphemeralContainer {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) common: Option<Container>,
+}
+
+/// `core/v1.Volume`: protobuf nests the source, JSON inlines it.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(from = "VolumeSource")]
+pub(crate) struct Volume {
+    #[prost(message, optional, tag = "2")]
+    pub(crate) source: Option<VolumeSource>,
+}
+
+/// `core/v1.VolumeSource`.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+pub(crate) struct VolumeSource {
+    #[prost(message, optional, tag = "30")]
+    pub(crate) image: Option<ImageVolumeSource>,
+}
+
+/// `core/v1.ImageVolumeSource` (KEP-4639).
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+pub(crate) struct ImageVolumeSource {
+    #[prost(bytes = "bytes", tag = "1")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) reference: Bytes,
+}
+
+/// `core/v1.PodStatus`.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PodStatus {
+    #[prost(bytes = "bytes", tag = "1")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) phase: Bytes,
+    #[prost(message, repeated, tag = "8")]
+    #[serde(deserialize_with = "list")]
+    pub(crate) container_statuses: Vec<ContainerStatus>,
+    #[prost(message, repeated, tag = "10")]
+    #[serde(deserialize_with = "list")]
+    pub(crate) init_container_statuses: Vec<ContainerStatus>,
+    #[prost(message, repeated, tag = "13")]
+    #[serde(deserialize_with = "list")]
+    pub(crate) ephemeral_container_statuses: Vec<ContainerStatus>,
+}
+
+/// `core/v1.ContainerStatus`.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+pub(crate) struct ContainerStatus {
+    #[prost(bytes = "bytes", tag = "1")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) name: Bytes,
+    #[prost(bytes = "bytes", tag = "6")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) image: Bytes,
+    #[prost(bytes = "bytes", tag = "7")]
+    #[serde(rename = "imageID", deserialize_with = "text")]
+    pub(crate) image_id: Bytes,
+    #[prost(bytes = "bytes", tag = "8")]
+    #[serde(rename = "containerID", deserialize_with = "text")]
+    pub(crate) container_id: Bytes,
+}
+
+/// `meta/v1.Status`: why a request failed.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+pub(crate) struct Status {
+    #[prost(bytes = "bytes", tag = "3")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) message: Bytes,
+    #[prost(bytes = "bytes", tag = "4")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) reason: Bytes,
+}
+
+/// An object the API server sends, in either encoding.
+pub(crate) trait Wire: Message + Default + for<'de> Deserialize<'de> {}
+
+impl<T: Message + Default + for<'de> Deserialize<'de>> Wire for T {}
+
+/// How a body is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
+    /// `application/json`.
+    Json,
+}
+
+/// Bytes that are not the object they were taken for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WireError {
+    /// Not protobuf, or of other types than the tags say.
+    #[error("it is not valid protobuf: {0}")]
+    Protobuf(#[from] prost::DecodeError),
+    /// Not JSON, or of other types than the fields say.
+    #[error("it is not valid JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A protobuf body that does not start as the API's bodies do.
+    #[error("it does not start with the four bytes of a Kubernetes protobuf body")]
+    NoMagic,
+}
+
+/// Decodes one object of a list.
+pub(crate) fn decode_item<T: Wire>(item: Bytes, encoding: Encoding) -> Result<T, WireError> {
+    match encoding {
+        Encoding::Protobuf => Ok(T::decode(item)?),
+        Encoding::Json => Ok(serde_json::from_slice(&item)?),
+    }
+}
+
+/// Decodes a body that is one object.
+pub(crate) fn decode_body<T: Wire>(mut body: Bytes, encoding: Encoding) -> Result<T, WireError> {
+    if encoding == Encoding::Protobuf {
+        if !body.starts_with(MAGIC) {
+            return Err(WireError::NoMagic);
+        }
+        body.advance(MAGIC.len());
+        body = Unknown::decode(body)?.raw;
+    }
+    decode_item(body, encoding)
+}
+
+/// The text of a field, with U+FFFD for what is not UTF-8.
+pub(crate) fn as_text(bytes: &Bytes) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+impl From<Container> for EphemeralContainer {
+    fn from(common: Container) -> Self {
+        Self { common: Some(common) }
+    }
+}
+
+impl From<VolumeSource> for Volume {
+    fn from(source: VolumeSource) -> Self {
+        Self { source: Some(source) }
+    }
+}
+
+/// A JSON text or null.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.map(Bytes::from).unwrap_or_default())
+}
+
+/// A JSON array or null.
+fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::<Vec<T>>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// A JSON object of texts, or null.
+fn entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Entry>, D::Error> {
+    let map = Option::<std::collections::BTreeMap<String, Option<String>>>::deserialize(deserializer)?;
+    let entry = |(key, value): (String, Option<String>)| Entry {
+        key: Bytes::from(key),
+        value: Bytes::from(value.unwrap_or_default()),
+    };
+    Ok(map.unwrap_or_default().into_iter().map(entry).collect())
+}
