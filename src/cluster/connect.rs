@@ -113,7 +113,7 @@ pub enum ConnectError {
     PluginFailed {
         /// The command.
         command: String,
-        /// Its exit status and what it said on standard error.
+        /// Its exit status, or what is wrong with its answer.
         reason: String,
     },
     /// The pod's service account cannot be used.
@@ -346,9 +346,9 @@ fn explain(error: &kube::Error, command: String, hint: Option<String>) -> Connec
             let hint = hint.map(|hint| format!(". {}", shorten(&hint))).unwrap_or_default();
             ConnectError::PluginMissing { command, reason: error.to_string(), hint }
         }
+        // The plugin's own words went to standard error, which it shares with the agent.
         kube::Error::Auth(AuthError::AuthExecRun { out, .. }) => {
-            let said = String::from_utf8_lossy(&out.stderr);
-            ConnectError::PluginFailed { command, reason: format!("{}: {}", out.status, shorten(said.trim())) }
+            ConnectError::PluginFailed { command, reason: format!("it ended with {}", out.status) }
         }
         kube::Error::Auth(AuthError::AuthExecParse(_)) => {
             ConnectError::PluginFailed { command, reason: "what it printed is not an ExecCredential".to_owned() }
@@ -385,5 +385,95 @@ fn warn_of_placeholder(name: &str, own_name: Option<&str>) {
             own_name,
             "kubeconfig.cluster is the placeholder of a sample configuration: set it to a name that no other cluster has"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    fn kubeconfig_with_user(user: &str) -> String {
+        format!(
+            "current-context: c\ncontexts: [{{name: c, context: {{cluster: edge, user: u}}}}]\n\
+             clusters: [{{name: edge, cluster: {{server: 'http://127.0.0.1:1'}}}}]\nusers: [{{name: u, user: {user}}}]\n"
+        )
+    }
+
+    async fn open(kubeconfig: &str) -> Result<Connection, ConnectError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("config"), kubeconfig).expect("written");
+        fs::write(folder.path().join("empty-token"), " \n").expect("written");
+        let settings =
+            KubeconfigConfig { access: ClusterAccess::File("config".into()), context: None, cluster_name: None };
+        let environment = Environment { working_directory: folder.path().to_owned(), ..Environment::default() };
+        Connection::open(&settings, &environment).await
+    }
+
+    async fn failure(user: &str) -> (String, bool) {
+        let error = open(&kubeconfig_with_user(user)).await.expect_err("refused");
+        (error.to_string(), error.is_configuration())
+    }
+
+    #[tokio::test]
+    async fn the_clusters_name_is_the_contexts() {
+        let connection = open(&kubeconfig_with_user("{token: t}")).await.expect("complete");
+        assert_eq!(connection.cluster_name(), "edge");
+    }
+
+    #[tokio::test]
+    async fn a_missing_plugin_is_named_with_its_hint() {
+        let exec = "{apiVersion: client.authentication.k8s.io/v1, command: no-such-plugin, installHint: Get it.}";
+        let (message, configuration) = failure(&format!("{{exec: {exec}}}")).await;
+        assert!(message.contains("\"no-such-plugin\"") && message.ends_with("install it. Get it."), "{message}");
+        assert!(configuration);
+    }
+
+    #[tokio::test]
+    async fn a_failing_plugin_is_quoted_without_what_it_printed_as_credentials() {
+        let script = "'echo s3cret-canary; exit 3'";
+        let exec = format!("{{apiVersion: client.authentication.k8s.io/v1, command: sh, args: [-c, {script}]}}");
+        let (message, configuration) = failure(&format!("{{exec: {exec}}}")).await;
+        assert!(message.ends_with("it ended with exit status: 3"), "{message}");
+        assert!(!message.contains("s3cret-canary"), "{message}");
+        assert!(!configuration, "it ran, so this is no mistake of configuration");
+    }
+
+    #[tokio::test]
+    async fn a_plugin_that_prints_no_credentials_is_not_quoted() {
+        let exec = "{apiVersion: client.authentication.k8s.io/v1, command: echo, args: [s3cret-canary]}";
+        let (message, _) = failure(&format!("{{exec: {exec}}}")).await;
+        assert!(message.contains("not an ExecCredential"), "{message}");
+        assert!(!message.contains("s3cret-canary"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn token_and_certificate_files_that_cannot_be_used_are_named() {
+        for (user, place) in [
+            ("{tokenFile: no-such-token}", "no-such-token"),
+            ("{tokenFile: empty-token}", "empty-token"),
+            ("{client-certificate: no-such-cert, client-key: k}", "no-such-cert"),
+        ] {
+            let (message, configuration) = failure(user).await;
+            assert!(message.contains(place), "{message}");
+            assert!(configuration);
+        }
+    }
+
+    #[tokio::test]
+    async fn addresses_that_are_none_are_refused() {
+        for server in ["''", "'ftp://x'", "'https://'", "'https://[::'"] {
+            let kubeconfig = kubeconfig_with_user("{token: t}").replace("'http://127.0.0.1:1'", server);
+            let error = open(&kubeconfig).await.expect_err("refused").to_string();
+            assert!(error.starts_with("the server of cluster \"edge\" is not an address"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_address_without_scheme_is_http() {
+        assert_eq!(server_url("localhost:8080").map(String::from), Ok("http://localhost:8080/".to_owned()));
     }
 }

@@ -236,3 +236,132 @@ fn image_volumes(volumes: &[wire::Volume], strings: &mut Strings) -> Box<[Symbol
     };
     volumes.iter().filter_map(reference).map(|reference| strings.intern(&as_text(&reference))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    use super::*;
+
+    fn wire<T: wire::Wire>(value: &serde_json::Value) -> T {
+        wire::decode_item(value.to_string().into(), wire::Encoding::Json).expect("decodes")
+    }
+
+    fn tables_for(pods: MetadataFilter) -> Tables {
+        let mut tables = Tables::new(&MetadataCollection { pods, ..MetadataCollection::default() }, Some("team"));
+        let shop = tables.namespace(&wire(&json!({"metadata": {"name": "shop", "labels": {"team": "blue"}}})));
+        tables.select(shop.name);
+        tables
+    }
+
+    fn pod(tables: &mut Tables, value: &serde_json::Value) -> Pod {
+        tables.pod(wire(value)).expect("selected")
+    }
+
+    fn texts(metadata: &Metadata, tables: &Tables) -> Vec<(String, String)> {
+        let text = |symbol: Symbol| tables.strings.get(symbol).to_owned();
+        metadata.iter().map(|&(key, value)| (text(key), text(value))).collect()
+    }
+
+    fn pair(key: &str, value: &str) -> (String, String) {
+        (key.to_owned(), value.to_owned())
+    }
+
+    fn annotated(filter: MetadataFilter, annotations: &serde_json::Value) -> Vec<(String, String)> {
+        let mut tables = tables_for(filter);
+        let object = json!({"metadata": {"name": "web", "namespace": "shop", "annotations": annotations}});
+        let kept = pod(&mut tables, &object);
+        texts(&kept.annotations, &tables)
+    }
+
+    #[test]
+    fn containers_are_paired_by_name_and_ordered_by_kind() {
+        let mut tables = tables_for(MetadataFilter::default());
+        let status =
+            |name: &str| json!({"name": name, "image": format!("{name}:s"), "containerID": format!("x://{name}")});
+        let kept = pod(
+            &mut tables,
+            &json!({
+                "metadata": {"name": "web", "namespace": "shop"},
+                "spec": {
+                    "containers": [{"name": "b", "image": "b:1"}, {"name": "a", "image": "a:1"}],
+                    "initContainers": [{"name": "init", "image": "init:1"}],
+                    "ephemeralContainers": [{"name": "debug", "image": "debug:1"}],
+                },
+                "status": {
+                    "containerStatuses": [status("gone"), status("a"), status("b")],
+                    "initContainerStatuses": [status("init")],
+                    "ephemeralContainerStatuses": [status("debug")],
+                },
+            }),
+        );
+        let facts: Vec<(&str, Option<&str>, &str)> = kept
+            .containers
+            .iter()
+            .map(|container| {
+                let facts = tables.images[container.image as usize];
+                let spec = facts.spec.map(|spec| tables.strings.get(spec));
+                (tables.strings.get(container.name), spec, tables.strings.get(facts.status))
+            })
+            .collect();
+        assert_eq!(
+            facts,
+            [
+                ("init", Some("init:1"), "init:s"),
+                ("b", Some("b:1"), "b:s"),
+                ("a", Some("a:1"), "a:s"),
+                ("gone", None, "gone:s"),
+                ("debug", Some("debug:1"), "debug:s"),
+            ]
+        );
+    }
+
+    #[test]
+    fn pods_of_namespaces_that_are_not_selected_are_left_out() {
+        let mut tables = tables_for(MetadataFilter::default());
+        let elsewhere = json!({"metadata": {"name": "web", "namespace": "newer-than-the-list"}});
+        assert!(tables.pod(wire(&elsewhere)).is_none());
+    }
+
+    #[test]
+    fn last_applied_configuration_is_kept_only_by_its_exact_name() {
+        let both = json!({LAST_APPLIED: "{…}", "note": "x"});
+        let listed = |pattern: Pattern| MetadataFilter { annotations: vec![pattern], ..MetadataFilter::default() };
+        let regex = Pattern::Regex(regex::Regex::new(".*").expect("valid"));
+        assert_eq!(annotated(MetadataFilter::default(), &both), [pair("note", "x")]);
+        assert_eq!(annotated(listed(regex), &both), [pair("note", "x")]);
+        assert_eq!(annotated(listed(Pattern::Exact(LAST_APPLIED.to_owned())), &both), [pair(LAST_APPLIED, "{…}")]);
+    }
+
+    #[test]
+    fn disabled_metadata_is_not_kept() {
+        let filter = MetadataFilter { disable: true, ..MetadataFilter::default() };
+        assert_eq!(annotated(filter, &json!({"note": "x"})), []);
+    }
+
+    #[test]
+    fn d34_the_routing_label_is_read_before_labels_are_filtered() {
+        let disabled = MetadataFilter { disable: true, ..MetadataFilter::default() };
+        let rules = MetadataCollection { namespaces: disabled, ..MetadataCollection::default() };
+        let mut tables = Tables::new(&rules, Some("team"));
+        let kept = tables.namespace(&wire(&json!({"metadata": {"name": "shop", "labels": {"team": "blue"}}})));
+        assert_eq!(kept.account_label.map(|label| tables.strings.get(label)), Some("blue"));
+        assert_eq!(texts(&kept.labels, &tables), []);
+    }
+
+    #[test]
+    fn equal_image_facts_are_kept_once() {
+        let mut tables = tables_for(MetadataFilter::default());
+        for name in ["one", "two"] {
+            pod(
+                &mut tables,
+                &json!({
+                    "metadata": {"name": name, "namespace": "shop"},
+                    "spec": {"containers": [{"name": name, "image": "nginx:1"}]},
+                }),
+            );
+        }
+        assert_eq!(tables.images.len(), 1);
+    }
+}

@@ -124,3 +124,113 @@ fn unreadable(file: &Path, error: &KubeconfigError) -> ConnectError {
     };
     ConnectError::Kubeconfig { file: file.to_owned(), reason }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    const TWO_CONTEXTS: &str = "
+apiVersion: v1
+kind: Config
+current-context: staging
+clusters:
+- {name: staging-cluster, cluster: {server: 'https://staging:6443', certificate-authority: ca.crt}}
+- {name: production-cluster, cluster: {server: 'https://production:6443'}}
+users:
+- {name: admin, user: {tokenFile: token}}
+contexts:
+- {name: staging, context: {cluster: staging-cluster, user: admin}}
+- {name: production, context: {cluster: production-cluster, user: nobody}}
+- {name: lost, context: {cluster: nowhere, user: admin}}
+";
+
+    fn folder_with(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join(name);
+        fs::write(&file, text).expect("written");
+        (folder, file)
+    }
+
+    fn failure(file: &Path, context: Option<&str>) -> String {
+        let error = choose(&[file.to_owned()], context).expect_err("refused").to_string();
+        error.replace(&file.display().to_string(), "FILE")
+    }
+
+    #[test]
+    fn the_current_context_is_chosen_with_paths_relative_to_its_file() {
+        let (folder, file) = folder_with("config", TWO_CONTEXTS);
+        let chosen = choose(&[file], None).expect("readable");
+        let beside = |name: &str| Some(folder.path().join(name).display().to_string());
+        assert_eq!(chosen.cluster_name, "staging-cluster");
+        assert_eq!(chosen.cluster.certificate_authority, beside("ca.crt"));
+        assert_eq!(chosen.user.token_file, beside("token"));
+    }
+
+    #[test]
+    fn what_a_context_lacks_is_named() {
+        let (_folder, file) = folder_with("config", TWO_CONTEXTS);
+        assert_eq!(failure(&file, Some("live")), "FILE has no context \"live\"; it has: staging, production, lost");
+        assert_eq!(
+            failure(&file, Some("production")),
+            "context \"production\" in FILE names the user \"nobody\", which is not there"
+        );
+        assert_eq!(
+            failure(&file, Some("lost")),
+            "context \"lost\" in FILE names the cluster \"nowhere\", which is not there"
+        );
+    }
+
+    #[test]
+    fn a_file_without_contexts_says_what_to_set() {
+        let (_folder, file) = folder_with("config", "");
+        assert_eq!(failure(&file, None), "FILE names no current context: set kubeconfig.context (or --context)");
+    }
+
+    #[test]
+    fn a_broken_file_is_named_with_the_place_and_without_its_secrets() {
+        let (_folder, file) = folder_with("config", "users:\n- name: a\n  user: {token: s3cret-canary, : [}\n");
+        let message = failure(&file, None);
+        assert!(message.starts_with("kubeconfig FILE cannot be used: "), "{message}");
+        assert!(message.contains("line 3"), "{message}");
+        assert!(!message.contains("s3cret-canary"), "{message}");
+    }
+
+    #[test]
+    fn a_list_of_files_is_merged_and_missing_ones_are_passed_over() {
+        let (folder, first) = folder_with("first", "current-context: production\n");
+        let second = folder.path().join("second");
+        fs::write(&second, TWO_CONTEXTS.replace("user: nobody", "user: admin")).expect("written");
+        let list = std::env::join_paths([first, folder.path().join("missing"), second]).expect("joins");
+        let environment = Environment {
+            variables: [("KUBECONFIG".to_owned(), list.into_string().expect("text"))].into(),
+            ..Environment::default()
+        };
+        let files = default_files(&environment);
+        assert_eq!(choose(&files, None).expect("readable").cluster_name, "production-cluster");
+    }
+
+    #[test]
+    fn a_missing_file_of_the_variable_is_an_error_not_the_default() {
+        let variables = [("KUBECONFIG".to_owned(), "/does/not/exist".to_owned())].into();
+        let environment = Environment { variables, ..Environment::default() };
+        let error = choose(&default_files(&environment), None).expect_err("refused").to_string();
+        assert!(error.starts_with("kubeconfig /does/not/exist cannot be used: "), "{error}");
+    }
+
+    #[test]
+    fn certificates_that_are_none_are_named() {
+        let authority =
+            |data: &str| Cluster { certificate_authority_data: Some(data.to_owned()), ..Cluster::default() };
+        for wrong in ["%%%", "bm90IHBlbQ=="] {
+            let error = certificate_authorities(&authority(wrong)).expect_err("refused").to_string();
+            assert!(error.contains("certificate-authority-data of the kubeconfig"), "{error}");
+        }
+        let missing = Cluster { certificate_authority: Some("/no/ca.crt".to_owned()), ..Cluster::default() };
+        let error = certificate_authorities(&missing).expect_err("refused").to_string();
+        assert!(error.contains("/no/ca.crt"), "{error}");
+    }
+}

@@ -346,3 +346,178 @@ fn entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Entry>, D::
     };
     Ok(map.unwrap_or_default().into_iter().map(entry).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_pb::api::core::v1 as full;
+    use k8s_pb::apimachinery::pkg::apis::meta::v1 as full_meta;
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[expect(clippy::unnecessary_wraps, reason = "every field of a full message is optional")]
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    fn full_meta(name: &str, namespace: Option<&str>) -> full_meta::ObjectMeta {
+        full_meta::ObjectMeta {
+            name: some(name),
+            generate_name: some("noise-"),
+            namespace: namespace.map(str::to_owned),
+            uid: some("5b0f6c0e-0d61-4a52-9a51-2c9a3a2f1103"),
+            resource_version: some("12"),
+            labels: [("app".to_owned(), "web".to_owned())].into(),
+            annotations: [("note".to_owned(), "x".to_owned())].into(),
+            managed_fields: vec![full_meta::ManagedFieldsEntry { manager: some("kubelet"), ..Default::default() }],
+            ..Default::default()
+        }
+    }
+
+    fn full_container(name: &str, image: &str) -> full::Container {
+        full::Container { name: some(name), image: some(image), working_dir: some("/"), ..Default::default() }
+    }
+
+    fn full_status(name: &str) -> full::ContainerStatus {
+        full::ContainerStatus {
+            name: some(name),
+            ready: Some(true),
+            restart_count: Some(3),
+            image: some(&format!("{name}:status")),
+            image_id: some(&format!("{name}@sha256:id")),
+            container_id: some(&format!("containerd://{name}")),
+            ..Default::default()
+        }
+    }
+
+    fn full_pod() -> full::Pod {
+        let image = full::ImageVolumeSource { reference: some("models/llm:1"), pull_policy: some("Always") };
+        let source = full::VolumeSource { image: Some(image), ..Default::default() };
+        let common =
+            full::EphemeralContainerCommon { name: some("debug"), image: some("busybox"), ..Default::default() };
+        full::Pod {
+            metadata: Some(full_meta("web-0", Some("shop"))),
+            spec: Some(full::PodSpec {
+                volumes: vec![full::Volume { name: some("model"), volume_source: Some(source) }],
+                containers: vec![full_container("web", "nginx:1")],
+                init_containers: vec![full_container("setup", "setup:2")],
+                ephemeral_containers: vec![full::EphemeralContainer {
+                    ephemeral_container_common: Some(common),
+                    target_container_name: some("web"),
+                }],
+                node_name: some("n1"),
+                service_account_name: some("default"),
+                ..Default::default()
+            }),
+            status: Some(full::PodStatus {
+                phase: some("Running"),
+                message: some("noise"),
+                container_statuses: vec![full_status("web")],
+                init_container_statuses: vec![full_status("setup")],
+                ephemeral_container_statuses: vec![full_status("debug")],
+                ..Default::default()
+            }),
+        }
+    }
+
+    fn status_json(name: &str) -> serde_json::Value {
+        serde_json::json!({
+            "name": name, "ready": true, "restartCount": 3, "image": format!("{name}:status"),
+            "imageID": format!("{name}@sha256:id"), "containerID": format!("containerd://{name}"),
+        })
+    }
+
+    fn meta_json(name: &str, namespace: Option<&str>) -> serde_json::Value {
+        serde_json::json!({
+            "name": name, "generateName": "noise-", "namespace": namespace, "resourceVersion": "12",
+            "uid": "5b0f6c0e-0d61-4a52-9a51-2c9a3a2f1103", "labels": {"app": "web"}, "annotations": {"note": "x"},
+            "managedFields": [{"manager": "kubelet"}], "ownerReferences": null,
+        })
+    }
+
+    fn json<T: Wire>(value: &serde_json::Value) -> T {
+        decode_item(value.to_string().into(), Encoding::Json).expect("decodes")
+    }
+
+    fn protobuf<T: Wire>(message: &impl Message) -> T {
+        decode_item(message.encode_to_vec().into(), Encoding::Protobuf).expect("decodes")
+    }
+
+    #[test]
+    fn a_pod_reads_the_same_from_full_protobuf_and_json() {
+        let from_json: Pod = json(&serde_json::json!({
+            "metadata": meta_json("web-0", Some("shop")),
+            "spec": {
+                "volumes": [{"name": "model", "image": {"reference": "models/llm:1", "pullPolicy": "Always"}}],
+                "containers": [{"name": "web", "image": "nginx:1", "workingDir": "/"}],
+                "initContainers": [{"name": "setup", "image": "setup:2", "env": null}],
+                "ephemeralContainers": [{"name": "debug", "image": "busybox", "targetContainerName": "web"}],
+                "nodeName": "n1", "serviceAccountName": "default",
+            },
+            "status": {
+                "phase": "Running", "message": "noise", "containerStatuses": [status_json("web")],
+                "initContainerStatuses": [status_json("setup")], "ephemeralContainerStatuses": [status_json("debug")],
+            },
+        }));
+        assert_eq!(protobuf::<Pod>(&full_pod()), from_json);
+        assert_eq!(from_json.spec.map(|spec| spec.node_name), Some("n1".into()));
+    }
+
+    #[test]
+    fn nodes_and_namespaces_read_the_same_from_full_protobuf_and_json() {
+        let info = full::NodeSystemInfo {
+            machine_id: some("noise"),
+            kernel_version: some("6.1"),
+            os_image: some("noise"),
+            container_runtime_version: some("containerd://2"),
+            kubelet_version: some("v1.37.2"),
+            kube_proxy_version: some("v1.37.1"),
+            operating_system: some("linux"),
+            architecture: some("arm64"),
+            ..Default::default()
+        };
+        let node = full::Node {
+            metadata: Some(full_meta("n1", None)),
+            status: Some(full::NodeStatus { node_info: Some(info), phase: some("noise"), ..Default::default() }),
+            ..Default::default()
+        };
+        let node_json = serde_json::json!({
+            "metadata": meta_json("n1", None),
+            "spec": {"podCIDR": "10.0.0.0/24"},
+            "status": {"capacity": {"cpu": "2"}, "nodeInfo": {
+                "machineID": "noise", "kernelVersion": "6.1", "containerRuntimeVersion": "containerd://2",
+                "kubeletVersion": "v1.37.2", "kubeProxyVersion": "v1.37.1", "operatingSystem": "linux",
+                "architecture": "arm64",
+            }},
+        });
+        assert_eq!(protobuf::<Node>(&node), json(&node_json));
+
+        let namespace = full::Namespace { metadata: Some(full_meta("shop", None)), ..Default::default() };
+        let namespace_json = serde_json::json!({"metadata": meta_json("shop", None), "status": {"phase": "Active"}});
+        assert_eq!(protobuf::<Namespace>(&namespace), json(&namespace_json));
+    }
+
+    #[test]
+    fn a_status_is_read_from_its_envelope() {
+        let status = full_meta::Status {
+            status: some("Failure"),
+            message: some("pods is forbidden"),
+            reason: some("Forbidden"),
+            code: Some(403),
+            ..Default::default()
+        };
+        let body = [MAGIC, &Unknown { raw: status.encode_to_vec().into() }.encode_to_vec()].concat();
+        let read: Status = decode_body(body.into(), Encoding::Protobuf).expect("decodes");
+        assert_eq!(as_text(&read.message), "pods is forbidden");
+        let wrong = decode_body::<Status>(Bytes::from_static(b"<html>"), Encoding::Protobuf);
+        assert!(matches!(wrong, Err(WireError::NoMagic)));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_cost_no_object() {
+        let meta = ObjectMeta { name: Bytes::from_static(b"a\xffb"), ..ObjectMeta::default() };
+        let pod = Pod { metadata: Some(meta), ..Pod::default() };
+        let read: Pod = protobuf(&pod);
+        assert_eq!(as_text(&read.metadata.expect("kept").name), "a\u{fffd}b");
+    }
+}
