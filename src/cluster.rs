@@ -11,6 +11,7 @@ mod kubeconfig;
 mod list;
 pub mod progress;
 mod request;
+mod select;
 pub mod snapshot;
 mod stream;
 pub mod strings;

@@ -4,7 +4,6 @@
 //! named, each namespace is read by itself. Which of both applies is found out by the server's answers. A namespace that
 //! could not be read is left out and named; when the namespaces or all pods could not be read there is no snapshot.
 
-use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,18 +12,16 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 
 use super::connect::Connection;
-use super::intake::Tables;
-use super::list::{self, Intake, ListStyle, Mark, Patience};
+use super::intake::{Kept, Tables};
+use super::list::{self, ListStyle};
 use super::progress::Progress;
 use super::request::{Accept, Api, RequestError};
+use super::select::Selection;
 use super::snapshot::{ClusterSnapshot, Namespace, Node, NodeAccess, Pod, Unreadable};
-use super::wire::{self, Wire};
+use super::wire;
 use crate::config::kubernetes::KubernetesConfig;
 use crate::config::metadata::MetadataCollection;
 use crate::config::selectors::NamespaceSelectors;
-
-/// Up to this many included namespaces are always read one by one: less to read than the whole cluster.
-const MOST_BY_NAME: usize = 20;
 
 /// Requests at the same time when namespaces are read one by one. More gain nothing: each costs the API server its
 /// share of a list of everything.
@@ -89,17 +86,6 @@ pub struct Unread {
     forbidden: bool,
 }
 
-/// The namespaces to read, and what is known of those that are not.
-#[derive(Debug, Default)]
-struct Selection {
-    namespaces: Vec<Namespace>,
-    missing: Vec<String>,
-    unreadable: Vec<Unreadable>,
-    complete_list: bool,
-    /// Pods are read one namespace at a time.
-    by_name: bool,
-}
-
 /// Collects one snapshot.
 pub async fn collect(
     connection: &Connection,
@@ -124,7 +110,7 @@ pub async fn collect(
     Ok(Collection {
         missing: selection.missing,
         complete_list: selection.complete_list,
-        snapshot: assemble(ClusterSnapshot {
+        snapshot: ClusterSnapshot {
             taken_at,
             server_version,
             strings: tables.strings,
@@ -134,7 +120,8 @@ pub async fn collect(
             pods,
             unreadable: selection.unreadable,
             node_access,
-        }),
+        }
+        .in_order(),
     })
 }
 
@@ -151,101 +138,16 @@ pub async fn namespace_names(connection: &Connection, timeout: Duration) -> Vec<
     }
 }
 
-struct Collector<'a> {
-    api: Api<'a>,
-    settings: CollectSettings<'a>,
-    style: ListStyle,
+pub(crate) struct Collector<'a> {
+    pub(crate) api: Api<'a>,
+    pub(crate) settings: CollectSettings<'a>,
+    pub(crate) style: ListStyle,
     tables: Mutex<Tables>,
 }
 
 impl Collector<'_> {
-    fn tables(&self) -> MutexGuard<'_, Tables> {
+    pub(crate) fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn select(&self) -> Result<Selection, CollectError> {
-        let selectors = self.settings.selectors;
-        let excluded = |name: &str| selectors.exclude.iter().any(|pattern| pattern.matches(name));
-        let mut seen = HashSet::new();
-        let included = selectors.include.iter().filter(|name| !excluded(name) && seen.insert(name.as_str()));
-        let included: Vec<&str> = included.map(String::as_str).collect();
-        if !selectors.include.is_empty() && included.len() <= MOST_BY_NAME {
-            return self.select_by_name(&included).await;
-        }
-        let listed = self.namespaces().await;
-        match listed {
-            Ok(namespaces) if selectors.include.is_empty() => {
-                let namespaces = self.keep(namespaces, |name| !excluded(name));
-                Ok(Selection { namespaces, complete_list: true, ..Selection::default() })
-            }
-            Ok(namespaces) => {
-                let wanted: HashSet<&str> = included.iter().copied().collect();
-                let namespaces = self.keep(namespaces, |name| wanted.contains(name));
-                let tables = self.tables();
-                let found: HashSet<&str> =
-                    namespaces.iter().map(|namespace| tables.strings.get(namespace.name)).collect();
-                let missing: Vec<String> =
-                    included.iter().filter(|name| !found.contains(*name)).map(|name| (*name).to_owned()).collect();
-                if namespaces.is_empty() {
-                    return Err(CollectError::NoneExists(missing));
-                }
-                Ok(Selection { namespaces: namespaces.clone(), missing, complete_list: true, ..Selection::default() })
-            }
-            Err(error) if !selectors.include.is_empty() && concerns_one_request(&error) => {
-                self.select_by_name(&included).await
-            }
-            Err(error) => Err(CollectError::Namespaces(error.into())),
-        }
-    }
-
-    /// Marks the namespaces that are read and drops the others.
-    fn keep(&self, mut namespaces: Vec<Namespace>, wanted: impl Fn(&str) -> bool) -> Vec<Namespace> {
-        let mut tables = self.tables();
-        namespaces.retain(|namespace| wanted(tables.strings.get(namespace.name)));
-        for namespace in &namespaces {
-            tables.select(namespace.name);
-        }
-        namespaces
-    }
-
-    async fn select_by_name(&self, names: &[&str]) -> Result<Selection, CollectError> {
-        let mut selection = Selection { by_name: true, ..Selection::default() };
-        let asked = futures_util::stream::iter(names.iter().copied())
-            .map(|name| async move { (name, self.namespace(name).await) });
-        let mut answers = asked.buffered(self.concurrency());
-        while let Some((name, answer)) = answers.next().await {
-            match answer {
-                Ok(namespace) => selection.namespaces.push(namespace),
-                Err(RequestError::NotFound(_)) => selection.missing.push(name.to_owned()),
-                Err(error) => selection.unreadable.push(unreadable(name, "`get` on namespaces", &error)),
-            }
-        }
-        drop(answers);
-        if selection.namespaces.is_empty() && selection.unreadable.is_empty() && !names.is_empty() {
-            return Err(CollectError::NoneExists(selection.missing));
-        }
-        selection.namespaces = self.keep(selection.namespaces, |_| true);
-        Ok(selection)
-    }
-
-    async fn namespace(&self, name: &str) -> Result<Namespace, RequestError> {
-        if !is_dns_label(name) {
-            return Err(RequestError::NotFound("it is not a possible name of a namespace".to_owned()));
-        }
-        let path = format!("/api/v1/namespaces/{name}");
-        let mut patience = Patience::new(3);
-        loop {
-            match self.api.get_object::<wire::Namespace>(&path).await {
-                Ok(object) => return Ok(self.tables().namespace(&object)),
-                Err(error) => patience.wait_after(error, &path).await?,
-            }
-        }
-    }
-
-    async fn namespaces(&self) -> Result<Vec<Namespace>, RequestError> {
-        let mut intake = Kept::new(|object: wire::Namespace| Some(self.tables().namespace(&object)));
-        list::list(&self.api, "/api/v1/namespaces", self.style, &mut intake).await?;
-        Ok(intake.objects)
     }
 
     async fn nodes(&self) -> (Vec<Node>, NodeAccess) {
@@ -314,47 +216,8 @@ impl Collector<'_> {
         Ok((intake.objects, intake.undecodable))
     }
 
-    fn concurrency(&self) -> usize {
+    pub(crate) fn concurrency(&self) -> usize {
         self.settings.kubernetes.max_concurrent_requests.clamp(1, MOST_AT_ONCE)
-    }
-}
-
-/// Takes objects of one kind as `reduce` leaves them.
-struct Kept<O, K, F: FnMut(O) -> Option<K>> {
-    objects: Vec<K>,
-    undecodable: Vec<Unreadable>,
-    reduce: F,
-    object: std::marker::PhantomData<O>,
-}
-
-impl<O, K, F: FnMut(O) -> Option<K>> Kept<O, K, F> {
-    fn new(reduce: F) -> Self {
-        Self { objects: Vec::new(), undecodable: Vec::new(), reduce, object: std::marker::PhantomData }
-    }
-}
-
-impl<O: Wire, K, F: FnMut(O) -> Option<K>> Intake for Kept<O, K, F> {
-    type Object = O;
-
-    fn take(&mut self, object: O) {
-        self.objects.extend((self.reduce)(object));
-    }
-
-    fn undecodable(&mut self, namespace: &str, reason: String) -> Result<(), RequestError> {
-        if namespace.is_empty() {
-            return Err(RequestError::Malformed(reason));
-        }
-        self.undecodable.push(Unreadable { namespace: namespace.to_owned(), reason });
-        Ok(())
-    }
-
-    fn mark(&self) -> Mark {
-        Mark { objects: self.objects.len(), undecodable: self.undecodable.len() }
-    }
-
-    fn take_back(&mut self, mark: Mark) {
-        self.objects.truncate(mark.objects);
-        self.undecodable.truncate(mark.undecodable);
     }
 }
 
@@ -395,7 +258,7 @@ fn streams_lists(version: Option<&serde_json::Map<String, serde_json::Value>>) -
 }
 
 /// Whether another request may succeed although this one did not.
-fn concerns_one_request(error: &RequestError) -> bool {
+pub(crate) fn concerns_one_request(error: &RequestError) -> bool {
     !matches!(
         error,
         RequestError::Unreachable(_)
@@ -406,44 +269,12 @@ fn concerns_one_request(error: &RequestError) -> bool {
 }
 
 /// `right` is what would have allowed it, as a Role says it.
-fn unreadable(namespace: &str, right: &str, error: &RequestError) -> Unreadable {
+pub(crate) fn unreadable(namespace: &str, right: &str, error: &RequestError) -> Unreadable {
     let hint = match error {
         RequestError::Forbidden(_) => format!("; grant {right} in this namespace"),
         _ => String::new(),
     };
     Unreadable { namespace: namespace.to_owned(), reason: format!("{error}{hint}") }
-}
-
-/// RFC 1123 label, at most 63 characters: what a namespace may be called.
-fn is_dns_label(name: &str) -> bool {
-    let inside = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-    (1..=63).contains(&name.len()) && name.bytes().all(inside) && !name.starts_with('-') && !name.ends_with('-')
-}
-
-/// Puts everything in its fixed order, each object once, and takes out what belongs to unreadable namespaces.
-fn assemble(mut snapshot: ClusterSnapshot) -> ClusterSnapshot {
-    let strings = &snapshot.strings;
-    let mut reasons = BTreeMap::new();
-    for one in std::mem::take(&mut snapshot.unreadable) {
-        reasons.entry(one.namespace).or_insert(one.reason);
-    }
-    let is_unreadable: HashSet<_> = reasons.keys().filter_map(|name| strings.find(name)).collect();
-    sort_unique(&mut snapshot.namespaces, |namespace| (strings.get(namespace.name), ""));
-    snapshot.namespaces.retain(|namespace| !is_unreadable.contains(&namespace.name));
-    sort_unique(&mut snapshot.nodes, |node| (strings.get(node.name), ""));
-    sort_unique(&mut snapshot.pods, |pod| (strings.get(pod.namespace), strings.get(pod.name)));
-    snapshot.pods.retain(|pod| !is_unreadable.contains(&pod.namespace));
-    snapshot.unreadable = reasons.into_iter().map(|(namespace, reason)| Unreadable { namespace, reason }).collect();
-    snapshot
-}
-
-/// Sorts by key and keeps the first of equals. Servers send lists in order, so this mostly only looks.
-fn sort_unique<'s, T>(items: &mut Vec<T>, key: impl Fn(&T) -> (&'s str, &'s str)) {
-    if !items.is_sorted_by(|a, b| key(a) <= key(b)) {
-        items.sort_by(|a, b| key(a).cmp(&key(b)));
-    }
-    items.dedup_by(|b, a| key(a) == key(b));
-    items.shrink_to_fit();
 }
 
 #[cfg(test)]
@@ -463,15 +294,5 @@ mod tests {
             assert_eq!(streams_lists(Some(&version_of(major, minor))), whole, "{major}.{minor}");
         }
         assert!(!streams_lists(None));
-    }
-
-    #[test]
-    fn names_that_cannot_be_namespaces_are_never_asked_for() {
-        for (name, possible) in [("shop", true), ("a", true), ("0-9", true), ("", false), ("a/b", false)] {
-            assert_eq!(is_dns_label(name), possible, "{name}");
-        }
-        for impossible in ["-a", "a-", "A", "a.b", "..", &"x".repeat(64)] {
-            assert!(!is_dns_label(impossible), "{impossible}");
-        }
     }
 }

@@ -1,12 +1,15 @@
 //! From what the API sends to what a snapshot keeps: objects are reduced here, one at a time, and dropped.
 
 use std::collections::{HashMap, HashSet};
+use std::marker::PhantomData;
 
 use bytes::Bytes;
 
-use super::snapshot::{Container, ContainerId, ImageFacts, Metadata, Namespace, Node, Pod, Uid};
+use super::list::{Intake, Mark};
+use super::request::RequestError;
+use super::snapshot::{Container, ContainerId, ImageFacts, Metadata, Namespace, Node, Pod, Uid, Unreadable};
 use super::strings::{Strings, Symbol};
-use super::wire::{self, as_text};
+use super::wire::{self, Wire, as_text};
 use crate::config::metadata::{MetadataCollection, MetadataFilter};
 use crate::config::pattern::Pattern;
 
@@ -226,6 +229,45 @@ impl KeyRule {
             }
             Self::Listed(patterns) => patterns.iter().any(|pattern| pattern.matches(key)),
         }
+    }
+}
+
+/// Takes objects of one kind as `reduce` leaves them.
+pub(crate) struct Kept<O, K, F: FnMut(O) -> Option<K>> {
+    pub(crate) objects: Vec<K>,
+    pub(crate) undecodable: Vec<Unreadable>,
+    reduce: F,
+    object: PhantomData<O>,
+}
+
+impl<O, K, F: FnMut(O) -> Option<K>> Kept<O, K, F> {
+    pub(crate) fn new(reduce: F) -> Self {
+        Self { objects: Vec::new(), undecodable: Vec::new(), reduce, object: PhantomData }
+    }
+}
+
+impl<O: Wire, K, F: FnMut(O) -> Option<K>> Intake for Kept<O, K, F> {
+    type Object = O;
+
+    fn take(&mut self, object: O) {
+        self.objects.extend((self.reduce)(object));
+    }
+
+    fn undecodable(&mut self, namespace: &str, reason: String) -> Result<(), RequestError> {
+        if namespace.is_empty() {
+            return Err(RequestError::Malformed(reason));
+        }
+        self.undecodable.push(Unreadable { namespace: namespace.to_owned(), reason });
+        Ok(())
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { objects: self.objects.len(), undecodable: self.undecodable.len() }
+    }
+
+    fn take_back(&mut self, mark: Mark) {
+        self.objects.truncate(mark.objects);
+        self.undecodable.truncate(mark.undecodable);
     }
 }
 

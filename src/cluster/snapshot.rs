@@ -3,6 +3,8 @@
 //! Sized for 150,000 pods: texts are interned, ids are kept as bytes, and there is no per-object map. A pod costs about
 //! 300 bytes beside its own name, labels and annotations.
 
+use std::collections::{BTreeMap, HashSet};
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -158,6 +160,25 @@ pub enum ContainerId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Uid(Uuid);
 
+impl ClusterSnapshot {
+    /// Puts everything in its fixed order, each object once, and takes out what belongs to unreadable namespaces.
+    pub(crate) fn in_order(mut self) -> Self {
+        let strings = &self.strings;
+        let mut reasons = BTreeMap::new();
+        for one in std::mem::take(&mut self.unreadable) {
+            reasons.entry(one.namespace).or_insert(one.reason);
+        }
+        let is_unreadable: HashSet<_> = reasons.keys().filter_map(|name| strings.find(name)).collect();
+        sort_unique(&mut self.namespaces, |namespace| (strings.get(namespace.name), ""));
+        self.namespaces.retain(|namespace| !is_unreadable.contains(&namespace.name));
+        sort_unique(&mut self.nodes, |node| (strings.get(node.name), ""));
+        sort_unique(&mut self.pods, |pod| (strings.get(pod.namespace), strings.get(pod.name)));
+        self.pods.retain(|pod| !is_unreadable.contains(&pod.namespace));
+        self.unreadable = reasons.into_iter().map(|(namespace, reason)| Unreadable { namespace, reason }).collect();
+        self
+    }
+}
+
 impl ContainerId {
     /// Keeps `text`; `None` for an empty one.
     pub fn new(text: &str, strings: &mut Strings) -> Option<Self> {
@@ -208,6 +229,15 @@ impl serde::Serialize for Uid {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.0.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()))
     }
+}
+
+/// Sorts by key and keeps the first of equals. Servers send lists in order, so this mostly only looks.
+fn sort_unique<'s, T>(items: &mut Vec<T>, key: impl Fn(&T) -> (&'s str, &'s str)) {
+    if !items.is_sorted_by(|a, b| key(a) <= key(b)) {
+        items.sort_by(|a, b| key(a).cmp(&key(b)));
+    }
+    items.dedup_by(|b, a| key(a) == key(b));
+    items.shrink_to_fit();
 }
 
 fn decode_hex(digits: &str) -> Option<[u8; 32]> {
