@@ -1,5 +1,7 @@
 //! What runs, as the report says it: images resolved, references closed, omissions counted. Pure.
 
+pub mod image;
+pub mod reference;
 pub mod report;
 
 use std::sync::Arc;
