@@ -389,7 +389,7 @@ mod tests {
         let all = cluster().namespace("shop").pod(done()).inventory_with(InventorySettings { images, ..settings() });
         assert_eq!(names(&all)[3], ["c"]);
         let job = all.pods(0).next().expect("a pod");
-        assert_eq!(all.image_volumes(&job).map(Image::pullable).collect::<Vec<_>>(), ["data:1"]);
+        assert_eq!(all.image_volumes(&job).map(Image::as_pulled).collect::<Vec<_>>(), [("data:1", "")]);
     }
 
     #[test]

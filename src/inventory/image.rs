@@ -88,9 +88,11 @@ impl<'a> ImageTexts<'a> {
 }
 
 impl Image {
-    /// What a person would pull: the name and its tag, or the name alone where the tag is made up and the digest known.
-    pub fn pullable(&self) -> &str {
-        if self.tag_is_made && !self.digest.is_empty() { &self.tag[..self.name_len] } else { &self.tag }
+    /// What a person would pull, and the digest, which is empty when unknown: the name and its tag, or the name alone
+    /// where the tag is made up and the digest known.
+    pub fn as_pulled(&self) -> (&str, &str) {
+        let is_digest_enough = self.tag_is_made && !self.digest.is_empty();
+        (if is_digest_enough { &self.tag[..self.name_len] } else { &self.tag }, &self.digest)
     }
 }
 
@@ -238,7 +240,7 @@ mod tests {
     fn a_made_tag_is_not_for_pulling() {
         let spec = format!("python@sha256:{HEX}");
         let ImageOutcome::Named(image) = ImageTexts::of_spec(&spec).resolve(&defaults()) else { panic!("named") };
-        assert_eq!(image.pullable(), "python");
+        assert_eq!(image.as_pulled(), ("python", &*format!("sha256:{HEX}")));
     }
 
     fn defaults() -> ImagesConfig {
@@ -293,7 +295,8 @@ mod tests {
             if let ImageOutcome::Named(image) = texts.resolve(&config) {
                 let reference = Reference::parse(&image.tag).expect("valid");
                 prop_assert!(reference.tag.is_some() && reference.digest.is_none(), "{}", image.tag);
-                prop_assert!(Reference::parse(image.pullable()).is_some(), "{}", image.pullable());
+                let (pulled, _) = image.as_pulled();
+                prop_assert!(Reference::parse(pulled).is_some(), "{pulled}");
                 let full = format!("{}@{}", image.tag, image.digest);
                 prop_assert_eq!(digest_of(&full).unwrap_or_default(), &*image.digest);
             }
