@@ -1,0 +1,153 @@
+//! What a server was asked: the requests in order of arrival, for assertions.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, Request};
+
+use super::lock;
+
+/// A request as it arrived.
+#[derive(Debug, Clone)]
+pub struct RecordedRequest {
+    /// Its method.
+    pub method: Method,
+    /// The path, as sent, without the query.
+    pub path: String,
+    /// The query, as sent, without `?`; empty when there was none.
+    pub query: String,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// The user that it was found to come from; `None` until a handler has authenticated it.
+    pub user: Option<String>,
+    /// The body, as far as it was read; `None` when it is longer than the server keeps.
+    pub body: Option<Bytes>,
+    /// Bytes of the body that were read.
+    pub body_bytes: u64,
+    /// Whether the body was read to its end.
+    pub body_complete: bool,
+}
+
+impl RecordedRequest {
+    /// The value of a header as text; empty when it is missing or not text.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The kept body as JSON; `None` when it is not JSON or was not kept.
+    pub fn json(&self) -> Option<serde_json::Value> {
+        serde_json::from_slice(self.body.as_ref()?).ok()
+    }
+}
+
+/// All requests of a server.
+#[derive(Debug)]
+pub(crate) struct Log {
+    keep_bodies_up_to: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    requests: Vec<Entry>,
+    open: usize,
+    peak: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    request: RecordedRequest,
+    /// What has arrived so far; `None` once it is too long, or complete.
+    body: Option<BytesMut>,
+}
+
+/// One request of a log, while it is open.
+#[derive(Debug, Clone)]
+pub(crate) struct Recording(Arc<Open>);
+
+#[derive(Debug)]
+struct Open {
+    log: Arc<Log>,
+    index: usize,
+}
+
+impl Log {
+    pub(crate) fn new(keep_bodies_up_to: usize) -> Self {
+        Self { keep_bodies_up_to, state: Mutex::default() }
+    }
+
+    pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
+        let state = lock(&self.state);
+        let whole = |entry: &Entry| {
+            let mut request = entry.request.clone();
+            if !request.body_complete {
+                request.body = entry.body.as_ref().map(|body| Bytes::copy_from_slice(body));
+            }
+            request
+        };
+        state.requests.iter().map(whole).collect()
+    }
+
+    pub(crate) fn peak(&self) -> usize {
+        lock(&self.state).peak
+    }
+
+    pub(crate) fn begin<B>(self: &Arc<Self>, request: &Request<B>) -> Recording {
+        let mut state = lock(&self.state);
+        state.open += 1;
+        state.peak = state.peak.max(state.open);
+        let request = RecordedRequest {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            query: request.uri().query().unwrap_or_default().to_owned(),
+            headers: request.headers().clone(),
+            user: None,
+            body: None,
+            body_bytes: 0,
+            body_complete: false,
+        };
+        state.requests.push(Entry { request, body: Some(BytesMut::new()) });
+        Recording(Arc::new(Open { log: self.clone(), index: state.requests.len() - 1 }))
+    }
+}
+
+impl Recording {
+    /// Which request of the log it is.
+    pub(crate) fn index(&self) -> usize {
+        self.0.index
+    }
+
+    pub(crate) fn user(&self, name: &str) {
+        self.update(|entry, _| entry.request.user = Some(name.to_owned()));
+    }
+
+    pub(crate) fn body(&self, chunk: &[u8]) {
+        self.update(|entry, keep| {
+            entry.request.body_bytes += chunk.len() as u64;
+            match &mut entry.body {
+                Some(body) if body.len() + chunk.len() <= keep => body.extend_from_slice(chunk),
+                body => *body = None,
+            }
+        });
+    }
+
+    pub(crate) fn body_ended(&self) {
+        self.update(|entry, _| {
+            entry.request.body_complete = true;
+            entry.request.body = entry.body.take().map(BytesMut::freeze);
+        });
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Entry, usize)) {
+        let mut state = lock(&self.0.log.state);
+        if let Some(entry) = state.requests.get_mut(self.0.index) {
+            change(entry, self.0.log.keep_bodies_up_to);
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        lock(&self.log.state).open -= 1;
+    }
+}
