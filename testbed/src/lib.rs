@@ -9,4 +9,7 @@
 //! share no code with the agent, so that a mistake of the agent cannot hide.
 
 pub mod anchore;
+pub mod cluster;
+pub mod kubernetes;
+pub mod objects;
 pub mod server;

@@ -5,6 +5,8 @@
 #![cfg(test)]
 
 mod enterprise;
+mod faults;
+mod kubernetes;
 
 use reqwest::{Certificate, Client};
 use testbed::server::tls::Authority;

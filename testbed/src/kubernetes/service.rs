@@ -1,0 +1,168 @@
+//! The API server behind the HTTP server: who asks, for what, and whether they may.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde_json::json;
+
+use super::KubernetesVersion;
+use super::access::{Identity, User, Verb};
+use super::encoding::{self, Encoding};
+use super::json_object;
+use super::list::{ListQuery, Page, Present};
+use super::status::Failure;
+use crate::objects::{Kind, Objects};
+use crate::server::body::{self, Body};
+use crate::server::tls::Authority;
+use crate::server::{Exchange, lock};
+
+/// Answers longer than this are compressed, where the client takes it.
+const COMPRESS_ABOVE: usize = 128 * 1024;
+
+pub(crate) struct Service {
+    pub(crate) authority: Option<Arc<Authority>>,
+    pub(crate) state: Mutex<State>,
+}
+
+pub(crate) struct State {
+    pub(crate) version: KubernetesVersion,
+    pub(crate) users: Vec<User>,
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) resource_version: u64,
+    pub(crate) oldest_token: u64,
+}
+
+/// What a path leads to.
+enum Target<'a> {
+    Version,
+    All { kind: Kind, namespace: &'a str },
+    One { kind: Kind, namespace: &'a str, name: &'a str },
+}
+
+impl Service {
+    pub(crate) fn answer(&self, exchange: &Exchange) -> Response<Body> {
+        let request = &exchange.request;
+        let headers = request.headers();
+        let state = lock(&self.state);
+        let certificate = exchange.client_certificate.as_ref();
+        let Some(identity) = Identity::of(headers, certificate, &state.users, self.authority.as_deref()) else {
+            return Failure::unauthorized().response(headers);
+        };
+        exchange.recording.user(&identity.to_string());
+        let Some(target) = Target::find(request.uri().path()) else {
+            return text(StatusCode::NOT_FOUND, "404 page not found\n");
+        };
+        if request.method() != Method::GET {
+            let failure = Failure::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "MethodNotAllowed",
+                "the testbed's objects can only be read",
+            );
+            return failure.response(headers);
+        }
+        let answered = match target {
+            // Readable by everyone, and JSON whatever is asked for.
+            Target::Version => Ok(document(Encoding::Json, state.version.document().to_string())),
+            Target::All { kind, namespace } => state.list(&identity, kind, namespace, request),
+            Target::One { kind, namespace, name } => state.get(&identity, kind, (namespace, name), headers),
+        };
+        answered.unwrap_or_else(|failure| failure.response(headers))
+    }
+}
+
+impl State {
+    fn list(
+        &self,
+        identity: &Identity,
+        kind: Kind,
+        namespace: &str,
+        request: &Request<Incoming>,
+    ) -> Result<Response<Body>, Failure> {
+        if !identity.may(Verb::List, kind, namespace) {
+            return Err(Failure::forbidden(identity, Verb::List, kind, namespace, ""));
+        }
+        let headers = request.headers();
+        let encoding = Encoding::negotiate(headers).ok_or_else(not_acceptable)?;
+        let query = request.uri().query().unwrap_or_default();
+        let present = Present { objects: &self.objects, version: self.resource_version, oldest: self.oldest_token };
+        let page = Page::find(&present, kind, namespace, &ListQuery::parse(query)?)?;
+        let compress = page.len() > COMPRESS_ABOVE && encoding::takes_gzip(headers);
+        let chunks = page.chunks(encoding);
+        let body = if compress { body::streamed(body::gzip(chunks)) } else { body::streamed(chunks) };
+        let mut response = Response::new(body);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(encoding.content_type()));
+        if compress {
+            response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        Ok(response)
+    }
+
+    fn get(
+        &self,
+        identity: &Identity,
+        kind: Kind,
+        (namespace, name): (&str, &str),
+        headers: &HeaderMap,
+    ) -> Result<Response<Body>, Failure> {
+        // A namespace is itself the scope in which reading it can be allowed.
+        let scope = if kind == Kind::Namespaces { name } else { namespace };
+        if !identity.may(Verb::Get, kind, scope) {
+            return Err(Failure::forbidden(identity, Verb::Get, kind, scope, name));
+        }
+        let encoding = Encoding::negotiate(headers).ok_or_else(not_acceptable)?;
+        let found = self.objects.of(kind).iter().find(|it| &*it.namespace == namespace && &*it.name == name);
+        let bytes = found.ok_or_else(|| Failure::not_found(kind, name))?.to_bytes();
+        Ok(match encoding {
+            Encoding::Protobuf => document(encoding, encoding::protobuf_document(kind.singular(), &bytes)),
+            Encoding::Json => {
+                let mut object = json_object::object(kind, &bytes).unwrap_or_default();
+                object["kind"] = kind.singular().into();
+                object["apiVersion"] = json!("v1");
+                document(encoding, object.to_string())
+            }
+        })
+    }
+}
+
+impl<'a> Target<'a> {
+    fn find(path: &'a str) -> Option<Self> {
+        if path == "/version" {
+            return Some(Self::Version);
+        }
+        let segments: Vec<&str> = path.strip_prefix("/api/v1/")?.split('/').collect();
+        match segments.as_slice() {
+            ["namespaces"] => Some(Self::All { kind: Kind::Namespaces, namespace: "" }),
+            ["nodes"] => Some(Self::All { kind: Kind::Nodes, namespace: "" }),
+            ["pods"] => Some(Self::All { kind: Kind::Pods, namespace: "" }),
+            ["namespaces", name] => Some(Self::One { kind: Kind::Namespaces, namespace: "", name }),
+            ["nodes", name] => Some(Self::One { kind: Kind::Nodes, namespace: "", name }),
+            ["namespaces", namespace, "pods"] => Some(Self::All { kind: Kind::Pods, namespace }),
+            ["namespaces", namespace, "pods", name] => Some(Self::One { kind: Kind::Pods, namespace, name }),
+            _ => None,
+        }
+    }
+}
+
+fn not_acceptable() -> Failure {
+    Failure::new(
+        StatusCode::NOT_ACCEPTABLE,
+        "NotAcceptable",
+        "only the following media types are accepted: application/json, application/vnd.kubernetes.protobuf",
+    )
+}
+
+fn document(encoding: Encoding, bytes: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(body::full(bytes));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(encoding.content_type()));
+    response
+}
+
+fn text(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(body::full(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

@@ -1,0 +1,135 @@
+//! Errors of the API server: `Status` documents with the texts of the real one.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use k8s_pb::apimachinery::pkg::apis::meta::v1::{ListMeta, Status, StatusDetails};
+use prost::Message;
+use serde_json::json;
+
+use super::access::{Identity, Verb};
+use super::encoding::{Encoding, protobuf_document};
+use crate::objects::Kind;
+use crate::server::body::{self, Body};
+
+/// An error.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    code: StatusCode,
+    reason: &'static str,
+    message: String,
+    details: Details,
+    /// A token to go on with, from the present state.
+    continuation: String,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Details {
+    kind: Option<Kind>,
+    retry_after_seconds: Option<i32>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { code, reason, message: message.into(), details: Details::default(), continuation: String::new() }
+    }
+
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
+    }
+
+    pub(crate) fn bad_request(message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
+    }
+
+    pub(crate) fn forbidden(who: &Identity, verb: Verb, kind: Kind, namespace: &str, name: &str) -> Self {
+        let resource = kind.resource();
+        let object = if name.is_empty() { resource.to_owned() } else { format!("{resource} \"{name}\"") };
+        let scope = if namespace.is_empty() {
+            "at the cluster scope".to_owned()
+        } else {
+            format!("in the namespace \"{namespace}\"")
+        };
+        let message = format!(
+            "{object} is forbidden: User \"{who}\" cannot {verb} resource \"{resource}\" in API group \"\" {scope}"
+        );
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(kind)
+    }
+
+    pub(crate) fn not_found(kind: Kind, name: &str) -> Self {
+        let message = format!("{} \"{name}\" not found", kind.resource());
+        Self::new(StatusCode::NOT_FOUND, "NotFound", message).about(kind)
+    }
+
+    /// The state that a continue token belongs to is gone; `continuation` goes on in the present one.
+    pub(crate) fn expired(continuation: String) -> Self {
+        let message = "The provided continue parameter is too old to display a consistent list result. You can start a new \
+                       list without the continue parameter, or use the continue token in this response to retrieve the \
+                       remainder of the results. Continuing with the provided token results in an inconsistent list - \
+                       objects that were created, modified, or deleted between the time the first chunk was returned and \
+                       now may show up in the list.";
+        Self { continuation, ..Self::new(StatusCode::GONE, "Expired", message) }
+    }
+
+    pub(crate) fn retry_after(mut self, seconds: i32) -> Self {
+        self.details.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    pub(crate) fn response(&self, headers: &HeaderMap) -> Response<Body> {
+        let (content_type, bytes) = self.document(headers);
+        let mut response = Response::new(body::full(bytes));
+        *response.status_mut() = self.code;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response
+    }
+
+    /// Content type and document, in the encoding that the request takes.
+    pub(crate) fn document(&self, headers: &HeaderMap) -> (&'static str, Bytes) {
+        let encoding = Encoding::negotiate(headers).unwrap_or(Encoding::Json);
+        let bytes = match encoding {
+            Encoding::Protobuf => protobuf_document("Status", &self.message().encode_to_vec()),
+            Encoding::Json => self.json().to_string().into(),
+        };
+        (encoding.content_type(), bytes)
+    }
+
+    fn about(mut self, kind: Kind) -> Self {
+        self.details.kind = Some(kind);
+        self
+    }
+
+    fn message(&self) -> Status {
+        let details = StatusDetails {
+            kind: self.details.kind.map(|kind| kind.resource().to_owned()),
+            retry_after_seconds: self.details.retry_after_seconds,
+            ..StatusDetails::default()
+        };
+        Status {
+            metadata: Some(ListMeta { r#continue: Some(self.continuation.clone()), ..ListMeta::default() }),
+            status: Some("Failure".to_owned()),
+            message: Some(self.message.clone()),
+            reason: Some(self.reason.to_owned()),
+            details: Some(details),
+            code: Some(self.code.as_u16().into()),
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let mut metadata = serde_json::Map::new();
+        if !self.continuation.is_empty() {
+            metadata.insert("continue".to_owned(), self.continuation.as_str().into());
+        }
+        let mut details = serde_json::Map::new();
+        if let Some(kind) = self.details.kind {
+            details.insert("kind".to_owned(), kind.resource().into());
+        }
+        if let Some(seconds) = self.details.retry_after_seconds {
+            details.insert("retryAfterSeconds".to_owned(), seconds.into());
+        }
+        json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": metadata, "status": "Failure", "message": self.message,
+            "reason": self.reason, "details": details, "code": self.code.as_u16(),
+        })
+    }
+}
