@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
+use super::key::{Key, Text};
+use super::reader::Reader;
+
 /// A user and a password for Anchore.
 #[derive(Debug, Clone)]
 pub struct Credentials {
@@ -20,4 +23,19 @@ pub enum TextSource {
     Inline(SecretString),
     /// Read at each use; one trailing line end is cut.
     File(PathBuf),
+}
+
+/// Reads a text that is given by one key, or in the file that the other key names; giving both is an error.
+pub(super) fn read_source(reader: &mut Reader<'_>, inline: &Key<Text>, file: &Key<Text>) -> Option<TextSource> {
+    let text = reader.text(inline);
+    let path = reader.text(file);
+    if text.is_some() && path.is_some() {
+        let what = format!("cannot be set together with {}", inline.path);
+        reader.error(file, what, "Remove one of the two");
+    }
+    match (text, path) {
+        (Some(text), _) => Some(TextSource::Inline(text.into())),
+        (None, Some(path)) => Some(TextSource::File(reader.environment.path(&path))),
+        (None, None) => None,
+    }
 }
