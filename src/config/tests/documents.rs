@@ -1,4 +1,4 @@
-//! `docs/configuration.md` says what the program does.
+//! `docs/configuration.md` and `examples/config.yaml` say what the program does.
 
 use std::path::Path;
 
@@ -37,4 +37,23 @@ fn every_documented_default_is_the_one_in_effect() {
         };
         assert_eq!(shown, row.default, "{}", row.path);
     }
+}
+
+#[test]
+fn the_example_has_no_problems() {
+    let example = std::fs::read_to_string(repository("examples/config.yaml")).unwrap();
+    let setup = file(example).variable("ANCHORE_K8S_INVENTORY_ANCHORE_PASSWORD", "secret");
+    assert_eq!(setup.check().text, "configuration file: config.yaml\nno problems found\n");
+}
+
+#[test]
+fn the_example_names_every_key_that_is_not_old() {
+    let example = std::fs::read_to_string(repository("examples/config.yaml")).unwrap();
+    let missing: Vec<&str> = Table::new()
+        .rows()
+        .filter(|row| !row.old)
+        .filter(|row| !example.contains(&format!("{}:", row.path.rsplit('.').next().unwrap())))
+        .map(|row| row.path)
+        .collect();
+    assert_eq!(missing, Vec::<&str>::new());
 }
