@@ -246,7 +246,9 @@ impl Inventory {
 
 impl OwnUids {
     fn of(uids: impl Iterator<Item = Option<Uid>>) -> Self {
-        let mut by_uid: Vec<(Uid, u32)> = (0..).zip(uids).filter_map(|(index, uid)| Some((uid?, index))).collect();
+        let (least, most) = uids.size_hint();
+        let mut by_uid = Vec::<(Uid, u32)>::with_capacity(most.unwrap_or(least));
+        by_uid.extend((0..).zip(uids).filter_map(|(index, uid)| Some((uid?, index))));
         by_uid.sort_unstable();
         let repeated = by_uid.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| pair[1].1).collect();
         Self { repeated }
