@@ -1,1 +1,292 @@
 //! Anchore Enterprise over HTTP. The only user of the HTTP client.
+//!
+//! Sends a report once and says what came of it. It follows harmless redirects and finds the path of older servers; it
+//! does not try again, does not choose the account, and does not decide what an error means: that is
+//! [`crate::delivery`]. Credentials come with each request and are not kept. A proxy or certificate that cannot be used
+//! is an error when the client is made, not a connection made otherwise.
+
+pub mod answer;
+pub mod error;
+pub mod payload;
+pub mod tls;
+
+mod endpoint;
+mod exchange;
+mod version;
+
+#[cfg(test)]
+pub(crate) mod loopback;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use jiff::Timestamp;
+use reqwest::redirect;
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+use tokio::sync::watch;
+use url::Url;
+
+use self::answer::{BodyEnd, Words};
+use self::endpoint::ApiGeneration;
+use self::error::{Refusal, SendError, TransportError};
+use self::exchange::{Answer, Patience};
+use self::payload::{Payload, Progress};
+use self::tls::TlsError;
+use crate::config::anchore::{AnchoreConfig, ProxySetting};
+use crate::proxy::{self, ProxyError};
+
+/// Names the account a request is for; the user must have a role in it.
+const ACCOUNT_HEADER: HeaderName = HeaderName::from_static("x-anchore-account");
+
+/// The server closes connections that were idle for 5 s; one kept longer would break under the next request.
+const IDLE_CONNECTION_LIMIT: Duration = Duration::from_secs(4);
+
+const MOST_REDIRECTS: usize = 3;
+
+/// A user and a password, at hand for a request.
+#[derive(Debug, Clone)]
+pub struct BasicAuth {
+    /// The user's name.
+    pub user: String,
+    /// The password.
+    pub password: SecretString,
+}
+
+/// The client cannot be made as configured.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The proxy cannot be used.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// The HTTP client refuses the settings.
+    #[error("the HTTP client for Anchore cannot be set up: {0}")]
+    Setup(reqwest::Error),
+}
+
+/// A connection pool to one Anchore Enterprise, and what was learnt about it.
+#[derive(Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    timeout: Option<Duration>,
+    proxies: Proxies,
+    /// Reports go to the path of servers before 4.9, because such a server answered.
+    is_older: AtomicBool,
+}
+
+impl Client {
+    /// A client of the server in `settings`. `variables` is the environment, which may name a proxy. Reads the files of
+    /// certificates; contacts nothing.
+    ///
+    /// # Errors
+    /// A certificate, key or proxy cannot be used.
+    pub fn new(settings: &AnchoreConfig, variables: &BTreeMap<String, String>) -> Result<Self, ClientError> {
+        let proxies = Proxies { setting: settings.http.proxy.clone(), variables: variables.clone() };
+        proxies.of(&settings.url)?;
+        let is_https = settings.url.scheme() == "https";
+        let tls = tls::client_config(&settings.http, is_https && !settings.http.insecure)?;
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .user_agent(concat!("anchore-k8s-inventory/", env!("CARGO_PKG_VERSION")))
+            .http1_only()
+            .redirect(redirect::Policy::none())
+            .pool_idle_timeout(IDLE_CONNECTION_LIMIT)
+            .proxy(proxies.clone().into_reqwest());
+        if let Some(limit) = settings.http.timeout {
+            builder = builder.connect_timeout(limit);
+        }
+        Ok(Self {
+            http: builder.build().map_err(ClientError::Setup)?,
+            base: settings.url.clone(),
+            timeout: settings.http.timeout,
+            proxies,
+            is_older: AtomicBool::new(false),
+        })
+    }
+
+    /// Sends a report for `account`, once. Where the server does not know the path, the path of the other generation of
+    /// servers is tried: when `/version` says so, or cannot be read.
+    ///
+    /// # Errors
+    /// The report was not accepted.
+    pub async fn send_report(&self, report: &Payload, account: &str, sender: &BasicAuth) -> Result<(), SendError> {
+        let generation = self.generation();
+        let refusal = match self.post(generation, report, account, sender).await {
+            Err(SendError::Refused(refusal)) if is_unknown_path(&refusal) => refusal,
+            other => return other,
+        };
+        let told = self.ask_generation().await;
+        if told == Some(generation) {
+            return Err(SendError::Refused(refusal));
+        }
+        let other = generation.other();
+        let result = self.post(other, report, account, sender).await;
+        if result.is_ok() || told == Some(other) {
+            self.is_older.store(other == ApiGeneration::V1, Ordering::Relaxed);
+        }
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(after_unknown_path(*refusal, error)),
+        }
+    }
+
+    fn generation(&self) -> ApiGeneration {
+        if self.is_older.load(Ordering::Relaxed) { ApiGeneration::V1 } else { ApiGeneration::V2 }
+    }
+
+    /// Asks `/version`; `None` when there is no answer, or none of Anchore's.
+    async fn ask_generation(&self) -> Option<ApiGeneration> {
+        let url = endpoint::below(&self.base, endpoint::VERSION);
+        let (_, nothing_to_send) = watch::channel(Progress::Done);
+        // Connecting and answering may each take the whole of the limit.
+        let patience = Patience { step: self.timeout, answer: self.timeout.map(|limit| limit.saturating_mul(2)) };
+        let answer = exchange::exchange(self.http.get(url.clone()), nothing_to_send, patience, &self.peer(&url)).await;
+        let told = answer.as_ref().ok().and_then(version::generation);
+        tracing::debug!(%url, generation = ?told, "asked Anchore Enterprise for its version");
+        told
+    }
+
+    async fn post(
+        &self,
+        generation: ApiGeneration,
+        report: &Payload,
+        account: &str,
+        sender: &BasicAuth,
+    ) -> Result<(), SendError> {
+        // A name in UTF-8 is sent as it is; only control characters cannot be in a header.
+        let account = HeaderValue::from_bytes(account.as_bytes())
+            .map_err(|_| SendError::Unsendable(format!("the account name {account:?} holds control characters")))?;
+        let mut url = endpoint::below(&self.base, generation.inventory_path());
+        let mut redirects = 0;
+        loop {
+            let (body, progress) = report.body();
+            let request = self
+                .http
+                .post(url.clone())
+                .basic_auth(&sender.user, Some(sender.password.expose_secret()))
+                .header(ACCOUNT_HEADER, account.clone())
+                .header(CONTENT_TYPE, "application/json")
+                .body(reqwest::Body::wrap(body));
+            let patience = Patience::for_body(self.timeout, report.byte_len());
+            let answer = exchange::exchange(request, progress, patience, &self.peer(&url)).await?;
+            if !answer.status.is_redirection() {
+                return outcome(&url, answer, report);
+            }
+            url = self.next_hop(&url, &answer, redirects)?;
+            redirects += 1;
+        }
+    }
+
+    /// Where to send the body again after a redirect of `from`.
+    fn next_hop(&self, from: &Url, answer: &Answer, redirects: usize) -> Result<Url, SendError> {
+        let named = answer.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let location = named.and_then(|named| from.join(named).ok());
+        let next = endpoint::follow(from, answer.status, location.as_ref()).filter(|_| redirects < MOST_REDIRECTS);
+        let Some(next) = next else {
+            return Err(SendError::Redirected {
+                from: endpoint::printable(from),
+                status: answer.status,
+                to: location.as_ref().map_or_else(|| "no address".to_owned(), endpoint::printable),
+            });
+        };
+        self.proxies.of(&next).map_err(|error| SendError::Unsendable(error.to_string()))?;
+        Ok(next)
+    }
+
+    /// The other end, and the proxy between, as errors name them.
+    fn peer(&self, url: &Url) -> String {
+        let server = authority(url);
+        match self.proxies.of(url) {
+            Ok(Some(proxy)) => format!("{server} through the proxy {}", authority(&proxy)),
+            _ => server,
+        }
+    }
+}
+
+/// Which proxy for which address.
+#[derive(Clone)]
+struct Proxies {
+    setting: ProxySetting,
+    variables: BTreeMap<String, String>,
+}
+
+impl Proxies {
+    fn of(&self, url: &Url) -> Result<Option<Url>, ProxyError> {
+        proxy::for_url(url, &self.setting, &self.variables)
+    }
+
+    /// The rule for the HTTP client, which reads no variables itself. Every address was checked before it is asked.
+    fn into_reqwest(self) -> reqwest::Proxy {
+        reqwest::Proxy::custom(move |url| self.of(url).ok().flatten())
+    }
+}
+
+impl std::fmt::Debug for Proxies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Both fields may hold the password of a proxy.
+        f.debug_struct("Proxies").finish_non_exhaustive()
+    }
+}
+
+/// What an answer that is no redirect means for the report.
+fn outcome(url: &Url, answer: Answer, report: &Payload) -> Result<(), SendError> {
+    let printable = endpoint::printable(url);
+    if !answer.status.is_success() {
+        let named = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        return Err(SendError::Refused(Box::new(Refusal {
+            url: printable,
+            status: answer.status,
+            retry_after: named.and_then(|value| answer::retry_after(value, Timestamp::now())),
+            words: Words::of(&answer.body.bytes),
+            byte_len: report.byte_len(),
+            note: None,
+        })));
+    }
+    if answer.body.is_empty_or_json() {
+        return Ok(());
+    }
+    match answer.body.end {
+        BodyEnd::Broken(reason) => Err(TransportError::Broken { peer: authority(url), reason }.into()),
+        BodyEnd::Complete | BodyEnd::Cut => {
+            let words = Words::of(&answer.body.bytes);
+            Err(SendError::NotAnchore { url: printable, status: answer.status, words })
+        }
+    }
+}
+
+/// A 404 of the path. A 404 that names the account shows that the path exists.
+fn is_unknown_path(refusal: &Refusal) -> bool {
+    refusal.status == StatusCode::NOT_FOUND && !refusal.names_unknown_account()
+}
+
+/// The error to tell when the first path is unknown and the second failed as well: what the second says if it exists,
+/// else the 404 of the first; each with a note of the other.
+fn after_unknown_path(first: Refusal, second: SendError) -> SendError {
+    match second {
+        SendError::Refused(second) if !is_unknown_path(&second) && second.status != StatusCode::METHOD_NOT_ALLOWED => {
+            let note = format!("before, {} answered {}", first.url, first.status);
+            SendError::Refused(Box::new(Refusal { note: Some(note), ..*second }))
+        }
+        second => {
+            let note = format!("the path of other versions of Anchore was tried as well: {second}");
+            SendError::Refused(Box::new(Refusal { note: Some(note), ..first }))
+        }
+    }
+}
+
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port_or_known_default() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
