@@ -6,7 +6,7 @@
 
 pub mod collect;
 pub mod connect;
-mod intake;
+pub(crate) mod intake;
 mod kubeconfig;
 mod list;
 pub mod progress;
@@ -15,4 +15,4 @@ mod select;
 pub mod snapshot;
 mod stream;
 pub mod strings;
-mod wire;
+pub(crate) mod wire;

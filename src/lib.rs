@@ -15,6 +15,8 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod delivery;
+#[cfg(test)]
+mod golden;
 pub mod inventory;
 pub mod output;
 pub mod proxy;
