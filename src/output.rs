@@ -6,6 +6,7 @@
 
 pub mod images;
 pub mod json;
+pub mod progress;
 pub mod table;
 
 use std::collections::BTreeMap;
