@@ -22,7 +22,7 @@ pub enum OutputFormat {
     Json,
     /// A table of the images in use, for people.
     Table,
-    /// The images in use, one a line, for `xargs`.
+    /// The images in use, one a line, for scripts.
     Images,
 }
 
