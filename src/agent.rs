@@ -1,23 +1,294 @@
-//! Puts the parts together and runs them.
+//! Puts the parts together and runs them: one snapshot through inventory, routing and batching to its accounts.
+//!
+//! Everything that can be wrong with the configuration is found before the cluster is contacted. A failure is logged
+//! once, as an event of [`FAILURE`], and makes the exit code 1; what could be collected is reported all the same.
 
+mod signals;
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::anchore::{Client, ClientError};
+use crate::batching::{self, BatchRules};
 use crate::cli::ExitCode;
-use crate::config::{Environment, Loaded};
-use crate::output::OutputFormat;
+use crate::cluster::collect::{self, CollectError, CollectSettings, Collection};
+use crate::cluster::connect::{ConnectError, Connection};
+use crate::cluster::progress::Progress;
+use crate::cluster::snapshot::NodeAccess;
+use crate::config::anchore::AnchoreConfig;
+use crate::config::{Config, Environment, Loaded, Mode};
+use crate::delivery::AccountReports;
+use crate::delivery::adhoc::AdhocDelivery;
+use crate::delivery::outcome::AccountOutcome;
+use crate::delivery::recipient::Recipients;
+use crate::inventory::report::Report;
+use crate::inventory::{Inventory, InventorySettings};
 use crate::output::progress::Console;
+use crate::output::{self, OutputFormat};
+use crate::routing;
+use crate::telemetry::FAILURE;
 
-/// What one run is asked for beside its settings.
+/// What the command line asks for beside the settings.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// Print this instead of sending reports.
+    /// Print in this form and send nothing.
     pub output: Option<OutputFormat>,
-    /// Print what would be sent where, and send nothing.
+    /// Print what would be sent and where, and send nothing.
     pub dry_run: bool,
-    /// Standard error, for the progress line.
+    /// Standard error.
     pub console: Console,
 }
 
-/// Collects and reports.
-#[expect(clippy::unused_async, reason = "the parts it runs are written next")]
-pub async fn run(_loaded: Loaded, _environment: Environment, _options: RunOptions) -> ExitCode {
-    ExitCode::Failure
+/// Why a run ended without a report.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error("mode periodic is not built yet: use mode adhoc, from a CronJob or a timer")]
+    Periodic,
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+    #[error("standard output cannot be written: {0}")]
+    Output(#[from] io::Error),
+    #[error("stopped by a signal before the report was collected; nothing was sent")]
+    Stopped,
+}
+
+/// The reports of one account.
+struct Share {
+    account: String,
+    reports: Vec<Report>,
+}
+
+/// A run, and whether it missed anything so far.
+struct Run<'a> {
+    config: &'a Config,
+    environment: &'a Environment,
+    options: &'a RunOptions,
+    stop: CancellationToken,
+    is_complete: bool,
+}
+
+/// Runs the agent until it is done or told to stop.
+pub async fn run(loaded: Loaded, environment: Environment, options: RunOptions) -> ExitCode {
+    let stop = CancellationToken::new();
+    let mut run = Run {
+        config: &loaded.config,
+        environment: &environment,
+        options: &options,
+        stop: stop.clone(),
+        is_complete: true,
+    };
+    let done = tokio::select! {
+        signal = signals::until_second(&stop) => return ExitCode::Signal(signal),
+        done = run.adhoc() => done,
+    };
+    match done {
+        Ok(()) if run.is_complete => ExitCode::Success,
+        Ok(()) => ExitCode::Failure,
+        Err(error) => {
+            tracing::error!(target: FAILURE, "{error}");
+            error.exit_code()
+        }
+    }
+}
+
+impl RunError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Periodic | Self::Client(_) => ExitCode::Usage,
+            Self::Connect(error) if error.is_configuration() => ExitCode::Usage,
+            Self::Connect(_) | Self::Collect(_) | Self::Output(_) | Self::Stopped => ExitCode::Failure,
+        }
+    }
+}
+
+impl Run<'_> {
+    async fn adhoc(&mut self) -> Result<(), RunError> {
+        if self.config.mode == Mode::Periodic {
+            return Err(RunError::Periodic);
+        }
+        let client = self.client()?;
+        let connection = Connection::open(&self.config.kubeconfig, self.environment).await?;
+        let collection = self.collect(&connection).await?;
+        let cluster_name = connection.cluster_name().to_owned();
+        // Its buffers are not needed while the report is sent.
+        drop(connection);
+        self.tell_what_is_missing(&collection);
+        let shares = self.shares(collection, cluster_name);
+        if let Some(format) = self.options.output {
+            return Ok(print(format, &shares)?);
+        }
+        if self.prints_reports() {
+            print(OutputFormat::Json, &shares)?;
+        }
+        match (client, &self.config.anchore) {
+            (Some(client), Some(anchore)) => self.deliver(client, anchore, shares).await,
+            _ if self.options.dry_run => self.tell_destinations(&shares).await,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The client, where reports are sent. Made first, so that a wrong certificate or proxy is found at once.
+    fn client(&self) -> Result<Option<Client>, RunError> {
+        if self.options.output.is_some() || self.options.dry_run {
+            return Ok(None);
+        }
+        let Some(anchore) = &self.config.anchore else {
+            if !self.config.verbose_inventory_reports {
+                tracing::warn!("anchore.url, user and password are not set: the report is printed and not sent");
+            }
+            return Ok(None);
+        };
+        Ok(Some(Client::new(anchore, &self.environment.variables)?))
+    }
+
+    /// Whether reports are printed besides what happens to them.
+    fn prints_reports(&self) -> bool {
+        self.config.verbose_inventory_reports || self.options.dry_run || self.config.anchore.is_none()
+    }
+
+    async fn collect(&self, connection: &Connection) -> Result<Collection, RunError> {
+        let started = Instant::now();
+        let progress = Arc::new(Progress::default());
+        let line = self.options.console.follow(Arc::clone(&progress));
+        let settings = CollectSettings {
+            kubernetes: &self.config.kubernetes,
+            selectors: &self.config.selectors,
+            metadata: &self.config.metadata,
+            account_label_key: self.config.routing.by_label.as_ref().map(|rule| rule.key.as_str()),
+        };
+        let collection = tokio::select! {
+            () = self.stop.cancelled() => return Err(RunError::Stopped),
+            collection = collect::collect(connection, settings, &progress) => collection?,
+        };
+        drop(line);
+        let counts = progress.counts();
+        tracing::info!(
+            cluster = connection.cluster_name(),
+            namespaces = collection.snapshot.namespaces.len(),
+            pods = collection.snapshot.pods.len(),
+            nodes = collection.snapshot.nodes.len(),
+            requests = counts.requests,
+            bytes = counts.bytes,
+            duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "cluster read"
+        );
+        Ok(collection)
+    }
+
+    fn tell_what_is_missing(&mut self, collection: &Collection) {
+        for namespace in &collection.missing {
+            tracing::warn!(namespace, "a namespace in namespace-selectors.include does not exist");
+        }
+        for one in &collection.snapshot.unreadable {
+            self.is_complete = false;
+            tracing::error!(
+                target: FAILURE,
+                namespace = one.namespace,
+                "a namespace could not be read and is left out of the report: {}",
+                one.reason
+            );
+        }
+        match &collection.snapshot.node_access {
+            NodeAccess::Read => {}
+            NodeAccess::Forbidden => {
+                tracing::info!("nodes may not be listed, so the report has none; grant `list` on nodes to change that");
+            }
+            NodeAccess::Failed(reason) => {
+                self.is_complete = false;
+                tracing::error!(target: FAILURE, "the nodes could not be read, so the report has none: {reason}");
+            }
+        }
+        if collection.snapshot.namespaces.is_empty() && !collection.snapshot.unreadable.is_empty() {
+            tracing::error!(target: FAILURE, "no namespace could be read, so nothing is reported");
+        }
+    }
+
+    /// What each account gets.
+    fn shares(&self, collection: Collection, cluster_name: String) -> Vec<Share> {
+        let rules = BatchRules { limits: self.config.limits, complete_list: collection.complete_list };
+        let settings = InventorySettings {
+            cluster_name,
+            images: self.config.images.clone(),
+            ignore_empty: self.config.selectors.ignore_empty,
+            metadata: self.config.metadata.clone(),
+        };
+        let inventory = Arc::new(Inventory::new(Arc::new(collection.snapshot), settings));
+        let routing = routing::route(&inventory, &self.config.routing);
+        for warning in &routing.warnings {
+            tracing::warn!("{warning}");
+        }
+        let mut shares = Vec::with_capacity(routing.shares.len());
+        for share in routing.shares {
+            let batches = batching::batches(&inventory, &share, rules);
+            for oversized in &batches.oversized {
+                tracing::warn!(account = share.account, "{oversized}");
+            }
+            shares.push(Share { account: share.account, reports: batches.reports });
+        }
+        shares.retain(|share| !share.reports.is_empty());
+        if shares.is_empty() {
+            tracing::warn!("there is nothing to report: no namespace is selected, or none goes to an account");
+        }
+        shares
+    }
+
+    async fn deliver(&mut self, client: Client, anchore: &AnchoreConfig, shares: Vec<Share>) {
+        let recipients = Recipients::new(anchore, &self.config.routing);
+        let delivery = AdhocDelivery::new(client, recipients, anchore.http.retry, self.stop.clone());
+        let accounts = shares.into_iter().map(|share| AccountReports {
+            account: share.account,
+            batches: share.reports.into_iter().map(Into::into).collect(),
+        });
+        let outcomes = delivery.deliver(accounts.collect()).await;
+        // What failed was logged when it did, with the server's words.
+        self.is_complete &= outcomes.iter().all(AccountOutcome::is_accepted);
+    }
+
+    /// One line for each report that is not sent in a dry run.
+    async fn tell_destinations(&self, shares: &[Share]) {
+        let console = &self.options.console;
+        let Some(anchore) = &self.config.anchore else {
+            // A console that cannot be written is no reason to fail; the reports are on standard output.
+            let _ = console.write_all(b"dry run: without anchore.url, user and password nothing would be sent\n");
+            return;
+        };
+        let recipients = Recipients::new(anchore, &self.config.routing);
+        let mut users = BTreeMap::new();
+        for share in shares {
+            let user = match recipients.of(&share.account).sender().await {
+                Ok(sender) => sender.user,
+                Err(error) => format!("({error})"),
+            };
+            users.insert(share.account.as_str(), user);
+        }
+        for share in shares {
+            for report in &share.reports {
+                let line = format!(
+                    "dry run: account {} as user {} at {}: {} namespaces, {} bytes\n",
+                    share.account,
+                    users.get(share.account.as_str()).map_or("", String::as_str),
+                    anchore.url,
+                    report.namespace_count(),
+                    report.byte_len()
+                );
+                let _ = console.write_all(line.as_bytes());
+            }
+        }
+    }
+}
+
+fn print(format: OutputFormat, shares: &[Share]) -> io::Result<()> {
+    let reports: Vec<Report> = shares.iter().flat_map(|share| share.reports.iter().cloned()).collect();
+    let mut out = BufWriter::new(io::stdout().lock());
+    output::write(format, &reports, &mut out)?;
+    output::until_closed(out.flush())
 }
