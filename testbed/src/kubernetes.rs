@@ -5,7 +5,7 @@
 
 pub mod access;
 mod encoding;
-mod json_object;
+pub(crate) mod json_object;
 mod json_pod;
 mod list;
 mod service;

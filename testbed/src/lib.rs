@@ -1,8 +1,8 @@
 //! A Kubernetes API server and an Anchore Enterprise to run the agent against, without a cluster.
 //!
 //! ```text
-//! cluster ─Objects─▶ kubernetes ◀─HTTP─ the agent ─HTTP─▶ anchore
-//!                         └─── server: TLS, faults, record ───┘
+//! cluster, fleet ─Objects─▶ kubernetes ◀─HTTP─ the agent ─HTTP─▶ anchore
+//!                                └─── server: TLS, faults, record ───┘
 //! ```
 //!
 //! Both stand-ins listen on loopback alone. They encode and check with the full messages and the published schema, and
@@ -10,6 +10,7 @@
 
 pub mod anchore;
 pub mod cluster;
+pub mod fleet;
 pub mod kubernetes;
 pub mod objects;
 pub mod server;

@@ -106,6 +106,22 @@ impl Object {
         Self { namespace: namespace.into(), name: name.into(), bytes: bytes.into(), shared: None }
     }
 
+    /// Encodes a message whose first field, its metadata, ends with `shared`, and keeps those bytes only once.
+    pub(crate) fn sharing(namespace: &str, name: &str, message: &impl Message, shared: &Bytes) -> Self {
+        let encoded = message.encode_to_vec();
+        let mut rest = encoded.get(1..).unwrap_or_default();
+        let metadata = prost::decode_length_delimiter(&mut rest).unwrap_or_default();
+        let end = encoded.len() - rest.len() + metadata;
+        let Some((before, after)) =
+            encoded.split_at_checked(end).and_then(|(before, after)| Some((before.strip_suffix(&shared[..])?, after)))
+        else {
+            return Self::from_bytes(namespace, name, encoded);
+        };
+        let shared = Some((before.len(), shared.clone()));
+        let bytes = [before, after].concat().into();
+        Self { namespace: namespace.into(), name: name.into(), bytes, shared }
+    }
+
     /// The key below its kind's folder: `namespace/name`, or `name`.
     pub fn key(&self) -> String {
         if self.namespace.is_empty() { self.name.to_string() } else { format!("{}/{}", self.namespace, self.name) }

@@ -1,3 +1,0 @@
-//! The program `testbed`.
-
-fn main() {}
