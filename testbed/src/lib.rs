@@ -13,4 +13,5 @@ pub mod cluster;
 pub mod fleet;
 pub mod kubernetes;
 pub mod objects;
+pub mod proxy;
 pub mod server;

@@ -1,12 +1,14 @@
 //! The stand-ins as a client sees them, over real sockets.
 //!
-//! `kubernetes` and `enterprise`: what each answers. `faults`: what the script of faults does to either.
+//! `kubernetes` and `enterprise`: what each answers. `faults`: what the script of faults does to either. `proxy`: the
+//! way to them through one.
 
 #![cfg(test)]
 
 mod enterprise;
 mod faults;
 mod kubernetes;
+mod proxy;
 
 use reqwest::{Certificate, Client};
 use testbed::server::tls::Authority;
