@@ -10,6 +10,7 @@
 
 pub mod anchore;
 pub mod cluster;
+pub mod etcd;
 pub mod fleet;
 pub mod kubernetes;
 pub mod objects;
