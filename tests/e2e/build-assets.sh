@@ -3,8 +3,9 @@
 #
 #   tests/e2e/build-assets.sh KUBERNETES_VERSION OUTPUT_DIR      e.g. 1.37.2 target/e2e-assets/1.37.2
 #
-# Needs the Go toolchain alone. Does nothing when the three programs are there already.
-# Set KUBEBUILDER_ASSETS to a folder that holds them to use those instead (the suite then never calls this).
+# Needs the Go toolchain alone. Builds only what is not there yet. etcd is built once, into a folder beside OUTPUT_DIR,
+# and shared by all versions of Kubernetes below the same parent.
+# Set KUBEBUILDER_ASSETS to a folder that holds the three programs to use those instead (the suite then never calls this).
 set -euo pipefail
 
 version=${1:?usage: build-assets.sh KUBERNETES_VERSION OUTPUT_DIR}
@@ -22,21 +23,32 @@ fi
 
 mkdir -p "$output"
 output=$(cd "$output" && pwd)
+sources=$output/src
+shared=$(dirname "$output")/etcd-$etcd_version
 export GOFLAGS=-mod=mod GOWORK=off CGO_ENABLED=0
 
+# Resolves the module in the current folder. Its chatter is worth reading only when it fails.
+tidy() {
+  go mod tidy >tidy.log 2>&1 || {
+    cat tidy.log >&2
+    exit 1
+  }
+}
+
 # k8s.io/kubernetes requires its staging modules at v0.0.0; each minor release publishes them as v0.MINOR.PATCH.
-kubernetes=$output/src/kubernetes
-mkdir -p "$kubernetes"
-cd "$kubernetes"
-staging=v0.${version#1.}
-gomod=$(cd / && go mod download -json "k8s.io/kubernetes@v$version" | sed -n 's/^[[:space:]]*"GoMod": "\(.*\)",\{0,1\}$/\1/p')
-{
-  echo "module e2e-assets"
-  sed -n 's/^go /\ngo /p' "$gomod"
-  echo "require k8s.io/kubernetes v$version"
-  sed -n "s/^[[:space:]]*\(k8s\.io\/[^ ]*\) v0\.0\.0$/replace \1 => \1 $staging/p" "$gomod"
-} >go.mod
-cat >tools.go <<'GO'
+build_kubernetes() {
+  mkdir -p "$sources/kubernetes"
+  cd "$sources/kubernetes"
+  local staging=v0.${version#1.} minor=${version#1.} gomod
+  minor=${minor%%.*}
+  gomod=$(cd / && go mod download -json "k8s.io/kubernetes@v$version" | sed -n 's/^[[:space:]]*"GoMod": "\(.*\)",\{0,1\}$/\1/p')
+  {
+    echo "module e2e-assets"
+    sed -n 's/^go /\ngo /p' "$gomod"
+    echo "require k8s.io/kubernetes v$version"
+    sed -n "s/^[[:space:]]*\(k8s\.io\/[^ ]*\) v0\.0\.0$/replace \1 => \1 $staging/p" "$gomod"
+  } >go.mod
+  cat >tools.go <<'GO'
 //go:build tools
 
 package tools
@@ -46,17 +58,30 @@ import (
 	_ "k8s.io/kubernetes/cmd/kubectl"
 )
 GO
-echo "build-assets.sh: building kube-apiserver and kubectl $version (minutes, once)" >&2
-go mod tidy >/dev/null 2>&1 || go mod tidy
-minor=${version#1.}
-stamp="-X k8s.io/component-base/version.gitVersion=v$version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=${minor%%.*}"
-go build -trimpath -ldflags "-s -w $stamp" -o "$output/" k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kubectl
+  echo "build-assets.sh: building kube-apiserver and kubectl $version (minutes, once)" >&2
+  tidy
+  # Without these the server calls itself v0.0.0, and clients choose their way of reading by its version.
+  local package=k8s.io/component-base/version
+  local stamp="-X $package.gitVersion=v$version -X $package.gitMajor=1 -X $package.gitMinor=$minor"
+  go build -trimpath -ldflags "-s -w $stamp" -o "$output/" k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kubectl
+}
 
-etcd=$output/src/etcd
-mkdir -p "$etcd"
-cd "$etcd"
-printf 'module e2e-assets\n\ngo 1.26\n\nrequire go.etcd.io/etcd/server/v3 v%s\n' "$etcd_version" >go.mod
-printf '//go:build tools\n\npackage tools\n\nimport _ "go.etcd.io/etcd/server/v3"\n' >tools.go
-echo "build-assets.sh: building etcd $etcd_version" >&2
-go mod tidy >/dev/null 2>&1 || go mod tidy
-go build -trimpath -ldflags "-s -w" -o "$output/etcd" go.etcd.io/etcd/server/v3
+build_etcd() {
+  mkdir -p "$shared/src"
+  cd "$shared/src"
+  printf 'module e2e-assets\n\ngo 1.26\n\nrequire go.etcd.io/etcd/server/v3 v%s\n' "$etcd_version" >go.mod
+  printf '//go:build tools\n\npackage tools\n\nimport _ "go.etcd.io/etcd/server/v3"\n' >tools.go
+  echo "build-assets.sh: building etcd $etcd_version" >&2
+  tidy
+  go build -trimpath -ldflags "-s -w" -o "$shared/etcd" go.etcd.io/etcd/server/v3
+}
+
+if [ ! -x "$output/kube-apiserver" ] || [ ! -x "$output/kubectl" ]; then
+  build_kubernetes
+fi
+if [ ! -x "$output/etcd" ]; then
+  if [ ! -x "$shared/etcd" ]; then
+    build_etcd
+  fi
+  ln "$shared/etcd" "$output/etcd"
+fi
