@@ -346,9 +346,12 @@ fn explain(error: &kube::Error, command: String, hint: Option<String>) -> Connec
             let hint = hint.map(|hint| format!(". {}", shorten(&hint))).unwrap_or_default();
             ConnectError::PluginMissing { command, reason: error.to_string(), hint }
         }
-        // The plugin's own words went to standard error, which it shares with the agent.
         kube::Error::Auth(AuthError::AuthExecRun { out, .. }) => {
-            ConnectError::PluginFailed { command, reason: format!("it ended with {}", out.status) }
+            // A plugin that may ask the user shares the agent's standard error. What one with `interactiveMode: Never`
+            // says there is captured, and would be lost.
+            let said = shorten(String::from_utf8_lossy(&out.stderr).trim());
+            let said = if said.is_empty() { said } else { format!(": {said}") };
+            ConnectError::PluginFailed { command, reason: format!("it ended with {}{said}", out.status) }
         }
         kube::Error::Auth(AuthError::AuthExecParse(_)) => {
             ConnectError::PluginFailed { command, reason: "what it printed is not an ExecCredential".to_owned() }
@@ -440,6 +443,13 @@ mod tests {
         assert!(message.ends_with("it ended with exit status: 3"), "{message}");
         assert!(!message.contains("s3cret-canary"), "{message}");
         assert!(!configuration, "it ran, so this is no mistake of configuration");
+    }
+
+    #[tokio::test]
+    async fn a_failing_plugin_that_may_not_ask_is_quoted() {
+        let exec = "{apiVersion: client.authentication.k8s.io/v1, command: sh, args: [-c, 'echo log in >&2; exit 3']";
+        let (message, _) = failure(&format!("{{exec: {exec}, interactiveMode: Never}}}}")).await;
+        assert!(message.ends_with("it ended with exit status: 3: log in"), "{message}");
     }
 
     #[tokio::test]
