@@ -60,10 +60,11 @@ pub enum ExitCode {
 /// Reads the words of the command line, the program's own name first. Help and wrong usage have been printed when this
 /// gives an exit code.
 pub fn read(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Invocation, ExitCode> {
-    Arguments::try_parse_from(words).and_then(|arguments| invocation(&arguments)).map_err(|error| {
-        // Help goes to standard output, all else to standard error; if that is closed, nobody wants to know.
-        let _ = error.print();
-        if error.exit_code() == 0 { ExitCode::Success } else { ExitCode::Usage }
+    let arguments = Arguments::try_parse_from(words);
+    arguments.and_then(|arguments| invocation(&arguments)).map_err(|error| {
+        // Help goes to standard output, all else to standard error: if that is closed, nobody wants to know.
+        let printed = error.print();
+        if error.use_stderr() { ExitCode::Usage } else { end_of_output(printed) }
     })
 }
 
@@ -76,7 +77,11 @@ pub fn fail(code: ExitCode, reason: &dyn Display) -> ExitCode {
 /// Prints `text` on standard output.
 pub(crate) fn print(text: &str) -> ExitCode {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    end_of_output(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+fn end_of_output(printed: io::Result<()>) -> ExitCode {
+    match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             fail(ExitCode::Failure, &format!("standard output cannot be written: {error}"))
         }

@@ -45,7 +45,7 @@ fn report(overrides: &Overrides, output: Option<OutputFormat>, dry_run: bool) ->
         return cli::fail(ExitCode::Usage, &error);
     }
     for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(problem = %warning, "the configuration may not mean what was meant");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build() {
         Ok(runtime) => runtime,

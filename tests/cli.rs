@@ -249,6 +249,20 @@ fn a_reader_that_has_seen_enough_is_no_failure(#[case] line: &str) {
 }
 
 #[rstest]
+#[case("version")]
+#[case("--help")]
+fn a_full_disk_under_standard_output_ends_with_1(#[case] line: &str) {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = std::process::Command::new(PROGRAM);
+
+    let output = command.env_clear().args(line.split_whitespace()).stdout(full).output().unwrap();
+
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with("error: standard output cannot be written"), "{stderr}");
+}
+
+#[rstest]
 #[case("bash", "complete -o nospace -o bashdefault")]
 #[case("zsh", "#compdef anchore-k8s-inventory")]
 #[case("fish", "complete --keep-order --exclusive --command anchore-k8s-inventory")]
