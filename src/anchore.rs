@@ -10,8 +10,10 @@ pub mod error;
 pub mod payload;
 pub mod tls;
 
+mod connect;
 mod endpoint;
 mod exchange;
+mod stubborn;
 mod version;
 
 #[cfg(test)]
@@ -23,26 +25,34 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, InvalidHeaderValue, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER,
+    USER_AGENT,
+};
+use http::{HeaderValue, Method, Request, StatusCode};
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
-use reqwest::redirect;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
-use tokio::sync::watch;
 use url::Url;
 
 use self::answer::{BodyEnd, Words};
+use self::connect::{Connector, Proxies};
 use self::endpoint::ApiGeneration;
 use self::error::{Refusal, SendError, TransportError};
-use self::exchange::{Answer, Patience};
-use self::payload::{Payload, Progress};
+use self::exchange::{Answer, HttpClient, Patience};
+use self::payload::{Payload, PayloadBody};
 use self::tls::TlsError;
-use crate::config::anchore::{AnchoreConfig, ProxySetting};
-use crate::proxy::{self, ProxyError};
+use crate::config::anchore::AnchoreConfig;
+use crate::proxy::ProxyError;
 
 /// Names the account a request is for; the user must have a role in it.
 const ACCOUNT_HEADER: HeaderName = HeaderName::from_static("x-anchore-account");
+
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("anchore-k8s-inventory/", env!("CARGO_PKG_VERSION")));
 
 /// The server closes connections that were idle for 5 s; one kept longer would break under the next request.
 const IDLE_CONNECTION_LIMIT: Duration = Duration::from_secs(4);
@@ -58,6 +68,16 @@ pub struct BasicAuth {
     pub password: SecretString,
 }
 
+impl BasicAuth {
+    /// The value of the header, marked so that nobody prints it.
+    fn header(&self) -> Result<HeaderValue, InvalidHeaderValue> {
+        let encoded = BASE64_STANDARD.encode(format!("{}:{}", self.user, self.password.expose_secret()));
+        let mut value = HeaderValue::try_from(format!("Basic {encoded}"))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
 /// The client cannot be made as configured.
 #[derive(Debug, Error)]
 pub enum ClientError {
@@ -67,15 +87,12 @@ pub enum ClientError {
     /// The proxy cannot be used.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
-    /// The HTTP client refuses the settings.
-    #[error("the HTTP client for Anchore cannot be set up: {0}")]
-    Setup(reqwest::Error),
 }
 
 /// A connection pool to one Anchore Enterprise, and what was learnt about it.
 #[derive(Debug)]
 pub struct Client {
-    http: reqwest::Client,
+    http: HttpClient,
     base: Url,
     timeout: Option<Duration>,
     proxies: Proxies,
@@ -90,22 +107,16 @@ impl Client {
     /// # Errors
     /// A certificate, key or proxy cannot be used.
     pub fn new(settings: &AnchoreConfig, variables: &BTreeMap<String, String>) -> Result<Self, ClientError> {
-        let proxies = Proxies { setting: settings.http.proxy.clone(), variables: variables.clone() };
+        let proxies = Proxies::new(&settings.http.proxy, variables);
         proxies.of(&settings.url)?;
         let is_https = settings.url.scheme() == "https";
-        let tls = tls::client_config(&settings.http, is_https && !settings.http.insecure)?;
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .user_agent(concat!("anchore-k8s-inventory/", env!("CARGO_PKG_VERSION")))
-            .http1_only()
-            .redirect(redirect::Policy::none())
+        let tls = tls::client_config(&settings.http, is_https)?;
+        let http = legacy::Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_CONNECTION_LIMIT)
-            .proxy(proxies.clone().into_reqwest());
-        if let Some(limit) = settings.http.timeout {
-            builder = builder.connect_timeout(limit);
-        }
+            .pool_timer(TokioTimer::new())
+            .build(Connector::new(tls, proxies.clone(), settings.http.timeout));
         Ok(Self {
-            http: builder.build().map_err(ClientError::Setup)?,
+            http,
             base: settings.url.clone(),
             timeout: settings.http.timeout,
             proxies,
@@ -146,10 +157,11 @@ impl Client {
     /// Asks `/version`; `None` when there is no answer, or none of Anchore's.
     async fn ask_generation(&self) -> Option<ApiGeneration> {
         let url = endpoint::below(&self.base, endpoint::VERSION);
-        let (_, nothing_to_send) = watch::channel(Progress::Done);
+        let (nothing, progress) = PayloadBody::empty();
+        let request = self.request(Method::GET, &url, nothing).ok()?;
         // Connecting and answering may each take the whole of the limit.
         let patience = Patience { step: self.timeout, answer: self.timeout.map(|limit| limit.saturating_mul(2)) };
-        let answer = exchange::exchange(self.http.get(url.clone()), nothing_to_send, patience, &self.peer(&url)).await;
+        let answer = exchange::exchange(&self.http, request, progress, patience, &self.peer(&url)).await;
         let told = answer.as_ref().ok().and_then(version::generation);
         tracing::debug!(%url, generation = ?told, "asked Anchore Enterprise for its version");
         told
@@ -165,25 +177,39 @@ impl Client {
         // A name in UTF-8 is sent as it is; only control characters cannot be in a header.
         let account = HeaderValue::from_bytes(account.as_bytes())
             .map_err(|_| SendError::Unsendable(format!("the account name {account:?} holds control characters")))?;
+        let credentials = sender.header().map_err(|error| SendError::Unsendable(error.to_string()))?;
         let mut url = endpoint::below(&self.base, generation.inventory_path());
         let mut redirects = 0;
         loop {
             let (body, progress) = report.body();
-            let request = self
-                .http
-                .post(url.clone())
-                .basic_auth(&sender.user, Some(sender.password.expose_secret()))
-                .header(ACCOUNT_HEADER, account.clone())
-                .header(CONTENT_TYPE, "application/json")
-                .body(reqwest::Body::wrap(body));
+            let mut request = self.request(Method::POST, &url, body)?;
+            let headers = request.headers_mut();
+            headers.insert(AUTHORIZATION, credentials.clone());
+            headers.insert(ACCOUNT_HEADER, account.clone());
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             let patience = Patience::for_body(self.timeout, report.byte_len());
-            let answer = exchange::exchange(request, progress, patience, &self.peer(&url)).await?;
+            let answer = exchange::exchange(&self.http, request, progress, patience, &self.peer(&url)).await?;
             if !answer.status.is_redirection() {
                 return outcome(&url, answer, report);
             }
             url = self.next_hop(&url, &answer, redirects)?;
             redirects += 1;
         }
+    }
+
+    /// A request with what all requests have. The client adds host and length.
+    fn request(&self, method: Method, url: &Url, body: PayloadBody) -> Result<Request<PayloadBody>, SendError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(url.as_str())
+            .header(ACCEPT, "*/*")
+            .header(USER_AGENT, AGENT)
+            .body(body)
+            .map_err(|error| SendError::Unsendable(format!("{} cannot be asked: {error}", endpoint::printable(url))))?;
+        if let Some(credentials) = self.proxies.credentials_for_forwarding(url) {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, credentials);
+        }
+        Ok(request)
     }
 
     /// Where to send the body again after a redirect of `from`.
@@ -209,31 +235,6 @@ impl Client {
             Ok(Some(proxy)) => format!("{server} through the proxy {}", authority(&proxy)),
             _ => server,
         }
-    }
-}
-
-/// Which proxy for which address.
-#[derive(Clone)]
-struct Proxies {
-    setting: ProxySetting,
-    variables: BTreeMap<String, String>,
-}
-
-impl Proxies {
-    fn of(&self, url: &Url) -> Result<Option<Url>, ProxyError> {
-        proxy::for_url(url, &self.setting, &self.variables)
-    }
-
-    /// The rule for the HTTP client, which reads no variables itself. Every address was checked before it is asked.
-    fn into_reqwest(self) -> reqwest::Proxy {
-        reqwest::Proxy::custom(move |url| self.of(url).ok().flatten())
-    }
-}
-
-impl std::fmt::Debug for Proxies {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Both fields may hold the password of a proxy.
-        f.debug_struct("Proxies").finish_non_exhaustive()
     }
 }
 

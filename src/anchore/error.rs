@@ -8,7 +8,10 @@ use std::time::Duration;
 use http::StatusCode;
 use thiserror::Error;
 
+use hyper_util::client::legacy;
+
 use super::answer::Words;
+use super::connect::ConnectTimeout;
 use super::payload::PayloadError;
 
 /// A report was not accepted.
@@ -185,30 +188,25 @@ impl fmt::Display for Stage {
     }
 }
 
-/// What an error of the HTTP client means. `connect_limit` is the bound the client was given for connecting.
-pub(super) fn of_client(error: reqwest::Error, peer: String, connect_limit: Option<Duration>) -> SendError {
-    let error = error.without_url();
-    let mut causes = Causes(Some(&error));
-    if let Some(payload) = causes.find_map(<dyn Error>::downcast_ref::<PayloadError>) {
+/// What an error of the HTTP client means. `connect_limit` is the bound it was given for connecting.
+pub(super) fn of_client(error: &legacy::Error, peer: String, connect_limit: Option<Duration>) -> SendError {
+    if let Some(payload) = Causes(Some(error)).find_map(<dyn Error>::downcast_ref::<PayloadError>) {
         return SendError::Unsendable(payload.to_string());
     }
-    let reason = root_cause(&error);
-    let transport = if Causes(Some(&error)).any(<dyn Error>::is::<rustls::Error>) {
+    let is_timeout = Causes(Some(error)).any(<dyn Error>::is::<ConnectTimeout>);
+    if let Some(limit) = connect_limit.filter(|_| is_timeout) {
+        return TransportError::Timeout { peer, stage: Stage::Connect, limit }.into();
+    }
+    // The innermost cause: what the layers above it say ("client error (Connect)") adds nothing.
+    let reason = Causes(Some(error)).last().map_or_else(|| error.to_string(), ToString::to_string);
+    let transport = if Causes(Some(error)).any(<dyn Error>::is::<rustls::Error>) {
         TransportError::Tls { peer, reason }
     } else if error.is_connect() {
-        match connect_limit {
-            Some(limit) if error.is_timeout() => TransportError::Timeout { peer, stage: Stage::Connect, limit },
-            _ => TransportError::Connect { peer, reason },
-        }
+        TransportError::Connect { peer, reason }
     } else {
         TransportError::Broken { peer, reason }
     };
     transport.into()
-}
-
-/// The innermost cause: what the layers above it say ("error sending request") adds nothing.
-fn root_cause(error: &reqwest::Error) -> String {
-    Causes(Some(error)).last().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// An error and its causes, outermost first. Looks into I/O errors, whose own `source` passes over what they wrap.

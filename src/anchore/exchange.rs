@@ -8,14 +8,20 @@ use std::future;
 use std::pin::pin;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
-use reqwest::{RequestBuilder, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::answer::{AnswerBody, BODY_LIMIT, BodyEnd};
+use super::connect::Connector;
 use super::error::{self, SendError, Stage, TransportError};
-use super::payload::Progress;
+use super::payload::{PayloadBody, Progress};
+
+/// The pool of connections.
+pub(super) type HttpClient = legacy::Client<Connector, PayloadBody>;
 
 /// An answer, its body as far as it was read.
 #[derive(Debug)]
@@ -44,26 +50,27 @@ impl Patience {
 
 /// Sends `request`, whose body reports its `progress`, and reads the answer. `peer` names the other end in errors.
 pub(super) async fn exchange(
-    request: RequestBuilder,
+    http: &HttpClient,
+    request: Request<PayloadBody>,
     mut progress: watch::Receiver<Progress>,
     patience: Patience,
     peer: &str,
 ) -> Result<Answer, SendError> {
-    let response = wait_for_head(request, &mut progress, patience, peer).await?;
-    let (status, headers) = (response.status(), response.headers().clone());
-    let body = read_body(response, patience.answer).await;
+    let response = wait_for_head(http.request(request), &mut progress, patience, peer).await?;
+    let (head, body) = response.into_parts();
+    let body = read_body(body, patience.answer).await;
     // Nobody observes the upload from here on, which ends it if it is still going on.
     drop(progress);
-    Ok(Answer { status, headers, body })
+    Ok(Answer { status: head.status, headers: head.headers, body })
 }
 
 async fn wait_for_head(
-    request: RequestBuilder,
+    response: legacy::ResponseFuture,
     progress: &mut watch::Receiver<Progress>,
     patience: Patience,
     peer: &str,
-) -> Result<Response, SendError> {
-    let mut response = pin!(request.send());
+) -> Result<Response<Incoming>, SendError> {
+    let mut response = pin!(response);
     loop {
         let (stage, limit) = match *progress.borrow_and_update() {
             // The client itself bounds connecting, and takes from the body as soon as there is a connection.
@@ -74,7 +81,7 @@ async fn wait_for_head(
         tokio::select! {
             biased;
             response = &mut response => {
-                return response.map_err(|error| error::of_client(error, peer.to_owned(), patience.step));
+                return response.map_err(|error| error::of_client(&error, peer.to_owned(), patience.step));
             }
             () = changed(progress) => {}
             limit = expiry(limit) => {
@@ -85,10 +92,11 @@ async fn wait_for_head(
 }
 
 /// Reads what there is. A body that breaks off is no error here: the status was said already.
-async fn read_body(mut response: Response, limit: Option<Duration>) -> AnswerBody {
+async fn read_body(mut body: Incoming, limit: Option<Duration>) -> AnswerBody {
     let mut bytes = Vec::new();
     let reading = async {
-        while let Some(chunk) = response.chunk().await? {
+        while let Some(frame) = body.frame().await {
+            let Ok(chunk) = frame?.into_data() else { continue };
             let room = BODY_LIMIT.saturating_sub(bytes.len());
             bytes.extend(chunk.iter().take(room));
             if chunk.len() > room {
@@ -98,12 +106,13 @@ async fn read_body(mut response: Response, limit: Option<Duration>) -> AnswerBod
         Ok(BodyEnd::Complete)
     };
     let end = match limit {
-        Some(limit) => {
-            timeout(limit, reading).await.unwrap_or_else(|_| Ok(BodyEnd::Broken("it did not end in time".to_owned())))
-        }
-        None => reading.await,
+        Some(limit) => timeout(limit, reading).await,
+        None => Ok(reading.await),
     };
-    let end = end.unwrap_or_else(|error: reqwest::Error| BodyEnd::Broken(error.without_url().to_string()));
+    let end = match end {
+        Ok(read) => read.unwrap_or_else(|error: hyper::Error| BodyEnd::Broken(error.to_string())),
+        Err(_) => BodyEnd::Broken("the answer did not end in time".to_owned()),
+    };
     AnswerBody { bytes, end }
 }
 

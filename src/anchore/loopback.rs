@@ -177,7 +177,12 @@ pub(crate) fn report(document: serde_json::Value) -> Payload {
     Payload::json(document, byte_len)
 }
 
-/// A report of that many bytes.
-pub(crate) fn report_of(byte_len: usize) -> Payload {
-    report("x".repeat(byte_len.saturating_sub(2)).into())
+/// A report that is small.
+pub(crate) fn small_report() -> Payload {
+    report(serde_json::json!({"containers": []}))
+}
+
+/// A report of that many million bytes and one, in pieces of a thousand.
+pub(crate) fn large_report(million_bytes: usize) -> Payload {
+    report(vec!["x".repeat(997); million_bytes * 1_000].into())
 }

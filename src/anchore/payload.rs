@@ -97,6 +97,13 @@ pub(crate) struct PayloadBody {
 }
 
 impl PayloadBody {
+    /// The body of a request that has none.
+    pub(crate) fn empty() -> (Self, watch::Receiver<Progress>) {
+        let (_, chunks) = mpsc::channel(WAITING_CHUNKS);
+        let (progress, observed) = watch::channel(Progress::Done);
+        (Self { chunks, remaining: 0, progress }, observed)
+    }
+
     fn take(&mut self, chunk: Bytes) -> Result<Frame<Bytes>, PayloadError> {
         let length = u64::try_from(chunk.len()).map_err(|_| PayloadError::Length)?;
         self.remaining = self.remaining.checked_sub(length).ok_or(PayloadError::Length)?;

@@ -33,15 +33,12 @@ struct Span {
 
 impl Strings {
     /// Keeps `text`, unless it is kept already, and gives its symbol.
-    ///
-    /// # Panics
-    ///
-    /// Never in practice: it would take four billion distinct texts.
     pub fn intern(&mut self, text: &str) -> Symbol {
         let hash = self.hasher.hash_one(text);
         if let Some(symbol) = self.table.find(hash, |&symbol| self.get(symbol) == text) {
             return *symbol;
         }
+        // Four billion distinct texts take far more memory than a process can have.
         let symbol = Symbol(u32::try_from(self.spans.len()).unwrap_or(u32::MAX));
         let span = self.store(text);
         self.spans.push(span);
