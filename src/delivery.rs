@@ -1,6 +1,6 @@
 //! Gets reports accepted: what an error means, when to try again, what to say when all is done.
 //!
-//! [`attempt`] makes one attempt, [`retry`] says what its failure means, and [`adhoc`] does with it what a run that ends
+//! `attempt` makes one attempt, [`retry`] says what its failure means, and [`adhoc`] does with it what a run that ends
 //! can do. An account's failure never touches another's, except that a refused user is not tried for any account. A
 //! report goes to its own account, or once to the default account when the server does not know its own; never to
 //! another for want of a right. Nothing is kept on disk.

@@ -43,8 +43,9 @@ impl AnswerBody {
     pub(crate) fn is_empty_or_json(&self) -> bool {
         let text = self.bytes.trim_ascii();
         match self.end {
+            BodyEnd::Broken(_) => false,
             BodyEnd::Cut => text.starts_with(b"{") || text.starts_with(b"["),
-            _ => text.is_empty() || serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok(),
+            BodyEnd::Complete => text.is_empty() || serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok(),
         }
     }
 }
@@ -267,6 +268,12 @@ mod tests {
     fn a_body_over_the_limit_is_judged_by_its_beginning() {
         assert!(body(b" {\"uuid\": \"5b0", BodyEnd::Cut).is_empty_or_json());
         assert!(!body(b"<html><body>", BodyEnd::Cut).is_empty_or_json());
+    }
+
+    #[test]
+    fn a_body_that_broke_off_says_nothing() {
+        assert!(!body(b"", BodyEnd::Broken("reset".to_owned())).is_empty_or_json());
+        assert!(!body(b"{}", BodyEnd::Broken("reset".to_owned())).is_empty_or_json());
     }
 
     #[rstest]

@@ -351,6 +351,7 @@ async fn an_answer_that_stops_in_its_body_still_counts_by_its_status() {
 #[case::nothing(b"")]
 #[case::half_a_head(b"HTTP/1.1 20")]
 #[case::no_http(b"220 mail.example ESMTP\r\n")]
+#[case::a_success_cut_before_its_body(b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n")]
 #[case::a_success_cut_in_its_body(b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n{\"a\":")]
 #[tokio::test]
 async fn an_answer_that_is_cut_or_no_http_is_a_broken_connection(#[case] said: &'static [u8]) {
