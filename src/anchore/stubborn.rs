@@ -92,3 +92,41 @@ impl Write for StubbornStream {
         if self.is_lost { Poll::Ready(Ok(())) } else { Pin::new(&mut self.tcp).poll_shutdown(context) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream as StdTcpStream};
+
+    use pretty_assertions::assert_eq;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// A connection whose other end has said `refused` and was closed with unread bytes, so that writes fail.
+    fn reset_connection() -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = StdTcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        client.write_all(b"some").unwrap();
+        server.read_exact(&mut [0; 1]).unwrap();
+        server.write_all(b"refused").unwrap();
+        drop(server);
+        client.set_nonblocking(true).unwrap();
+        TcpStream::from_std(client).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_the_other_end_said_is_read_after_a_write_has_failed() {
+        reset_connection().write_all(b"more").await.unwrap_err();
+        let mut stream = TokioIo::new(StubbornStream::new(TokioIo::new(reset_connection())));
+
+        stream.write_all(b"more").await.unwrap();
+        stream.write_all(b"and more").await.unwrap();
+        stream.flush().await.unwrap();
+
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said, "refused");
+    }
+}

@@ -12,6 +12,7 @@ use super::recipient::{Recipient, Recipients};
 use super::retry::{Backoff, Disposition};
 use super::{AccountReports, Batch};
 use crate::anchore::Client;
+use crate::telemetry::FAILURE;
 
 /// Delivers the reports of one run.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl AdhocDelivery {
         let account = reports.account;
         let not_sent = batches.iter().filter(|batch| matches!(batch.fate, Fate::NotSent(_))).count();
         if not_sent > 0 {
-            tracing::error!(account, not_sent, batches = count, "the other batches of the account are not sent either");
+            tracing::error!(target: FAILURE, account, not_sent, "the other batches of the account are not sent either");
         }
         AccountOutcome { account, batches }
     }
@@ -95,7 +96,7 @@ impl AdhocDelivery {
                 Disposition::Reject => error.to_string(),
             };
             let reason = line.explain(reason);
-            tracing::error!(account = line.recipient.account, batch = number, reason, "report not accepted");
+            tracing::error!(target: FAILURE, account = line.recipient.account, batch = number, "report not accepted: {reason}");
             return Fate::Failed(reason);
         }
     }
