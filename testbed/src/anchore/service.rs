@@ -1,19 +1,19 @@
 //! The service behind the HTTP server: its endpoints, and the order in which a request is checked: path, method, content
 //! type, JSON, schema, credentials, permission, account.
 
-use std::io::{self, Read};
+use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::{Buf, Bytes};
+use bytes::BytesMut;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 use super::integrations::{Integrations, Registered};
 use super::inventory::{Ingest, Inventory, Report};
@@ -21,7 +21,7 @@ use super::problem::{self, Problem, json_answer};
 use super::schema::{self, Refusal, Rule};
 use super::tenancy::{Action, Tenancy};
 use super::version::Version;
-use super::{AcceptedReport, shapes};
+use super::{AcceptedReport, Checking, shapes};
 use crate::server::body::{self, Body};
 use crate::server::record::Recording;
 use crate::server::{Exchange, lock};
@@ -29,6 +29,7 @@ use crate::server::{Exchange, lock};
 pub(crate) struct Service {
     pub(crate) base_path: String,
     pub(crate) ingest: Ingest,
+    pub(crate) checking: Checking,
     pub(crate) report_answer: Option<(StatusCode, &'static str)>,
     pub(crate) upgrade_at: Option<(usize, Version)>,
     pub(crate) requests: AtomicUsize,
@@ -103,21 +104,18 @@ impl Service {
             receive(body, &recording).await?;
             return Ok(refused.response());
         }
-        let (checked, bytes) = checked_report(body, &recording).await?;
+        let checked = match self.checking {
+            Checking::Full => checked_report(body, &recording).await?,
+            Checking::None => Ok(Report { bytes: receive(body, &recording).await?, ..Report::default() }),
+        };
         let report = match checked {
             Ok(report) => report,
             Err(refusal) => return Ok(refused(refusal).response()),
         };
-        Ok(self.ingest(&parts, report, bytes, &recording).unwrap_or_else(|problem| problem.response()))
+        Ok(self.ingest(&parts, report, &recording).unwrap_or_else(|problem| problem.response()))
     }
 
-    fn ingest(
-        &self,
-        parts: &Parts,
-        report: Report,
-        bytes: u64,
-        recording: &Recording,
-    ) -> Result<Response<Body>, Problem> {
+    fn ingest(&self, parts: &Parts, report: Report, recording: &Recording) -> Result<Response<Body>, Problem> {
         let mut state = lock(&self.state);
         let (account, user) = state.admit(parts, Action::SyncInventory, recording)?;
         let mut accepted = AcceptedReport {
@@ -131,7 +129,7 @@ impl Service {
             pods: report.pods.len(),
             containers: report.containers.len(),
             dangling: 0,
-            bytes,
+            bytes: report.bytes,
         };
         accepted.dangling = state.inventory.ingest(&accepted.account, report, self.ingest);
         state.accepted.push(accepted);
@@ -283,37 +281,43 @@ impl Endpoint {
     }
 }
 
-/// Reads a body to its end. An error is a client that went away.
-async fn receive(mut body: Incoming, recording: &Recording) -> io::Result<()> {
+/// Reads a body to its end, and gives its length. An error is a client that went away.
+async fn receive(mut body: Incoming, recording: &Recording) -> io::Result<u64> {
+    let mut length = 0;
     while let Some(frame) = body.frame().await {
-        recording.body(&frame.map_err(io::Error::other)?.into_data().unwrap_or_default());
+        let chunk = frame.map_err(io::Error::other)?.into_data().unwrap_or_default();
+        recording.body(&chunk);
+        length += chunk.len() as u64;
     }
     recording.body_ended();
-    Ok(())
+    Ok(length)
 }
 
-/// Checks a report while it arrives; gives its length too.
-async fn checked_report(mut body: Incoming, recording: &Recording) -> io::Result<(Result<Report, Refusal>, u64)> {
-    let (sender, receiver) = mpsc::channel(16);
+/// Reads and keeps a body.
+async fn collect(mut body: Incoming, recording: &Recording) -> io::Result<BytesMut> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or_default();
+    // An announcement is not yet a body.
+    let mut bytes = BytesMut::with_capacity(announced.min(256 * 1024 * 1024));
+    while let Some(frame) = body.frame().await {
+        let chunk = frame.map_err(io::Error::other)?.into_data().unwrap_or_default();
+        recording.body(&chunk);
+        bytes.extend_from_slice(&chunk);
+    }
+    recording.body_ended();
+    Ok(bytes)
+}
+
+/// Reads a report and checks it, on a thread that may take its time.
+async fn checked_report(body: Incoming, recording: &Recording) -> io::Result<Result<Report, Refusal>> {
+    let bytes = collect(body, recording).await?;
     let check = tokio::task::spawn_blocking(move || {
-        let mut report = Report::default();
-        let reader = io::BufReader::with_capacity(64 * 1024, Chunks { receiver, chunk: Bytes::new() });
-        let mut document = schema::check(reader, &shapes::REPORT, &mut |list, element| report.add(list, element))?;
+        let mut report = Report { bytes: bytes.len() as u64, ..Report::default() };
+        let mut document = schema::check(&bytes, &shapes::REPORT, &mut |list, element| report.add(list, element))?;
         report.cluster = document.take("cluster_name").unwrap_or_default().into_string();
         report.timestamp = document.take("timestamp").unwrap_or_default().into_string();
         Ok(report)
     });
-    let mut bytes = 0;
-    while let Some(frame) = body.frame().await {
-        let chunk = frame.map_err(io::Error::other)?.into_data().unwrap_or_default();
-        recording.body(&chunk);
-        bytes += chunk.len() as u64;
-        // The check may have ended at a violation; the rest is read all the same, before the answer.
-        let _ = sender.send(chunk).await;
-    }
-    recording.body_ended();
-    drop(sender);
-    Ok((check.await.map_err(io::Error::other)?, bytes))
+    check.await.map_err(io::Error::other)
 }
 
 /// A small document, checked.
@@ -327,10 +331,8 @@ async fn document(
         receive(body, recording).await?;
         return Ok(Err(refused));
     }
-    let bytes = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    recording.body(&bytes);
-    recording.body_ended();
-    let checked = schema::check(&bytes[..], rule, &mut |_, _| {});
+    let bytes = collect(body, recording).await?;
+    let checked = schema::check(&bytes, rule, &mut |_, _| {});
     let parsed = checked.and_then(|_| serde_json::from_slice(&bytes).map_err(|_| Refusal::Syntax));
     Ok(parsed.map_err(refused))
 }
@@ -364,24 +366,4 @@ fn missing_parameter(name: &str) -> Problem {
 fn query_value<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
     let pairs = parts.uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
     pairs.rev().find(|(key, _)| *key == name).map(|(_, value)| value)
-}
-
-/// The chunks of a body as a reader, for a thread that may block.
-struct Chunks {
-    receiver: mpsc::Receiver<Bytes>,
-    chunk: Bytes,
-}
-
-impl Read for Chunks {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.chunk.is_empty() {
-            match self.receiver.blocking_recv() {
-                Some(chunk) => self.chunk = chunk,
-                None => return Ok(0),
-            }
-        }
-        let count = buffer.len().min(self.chunk.len());
-        self.chunk.copy_to_slice(&mut buffer[..count]);
-        Ok(count)
-    }
 }

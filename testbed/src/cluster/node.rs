@@ -64,7 +64,7 @@ impl Node {
         meta.labels = message::metadata(&self.labels);
         meta.labels.insert("kubernetes.io/hostname".to_owned(), self.name.clone());
         meta.annotations = message::metadata(&self.annotations);
-        let capacity = [("cpu", "16"), ("memory", "65841152Ki"), ("pods", "110"), ("ephemeral-storage", "203056560Ki")];
+        let capacity = [("cpu", "16"), ("memory", "64298Mi"), ("pods", "110"), ("ephemeral-storage", "203056560Ki")];
         let capacity = capacity.map(|(name, amount)| (name.to_owned(), Quantity { string: text(amount) }));
         core::Node {
             metadata: Some(meta),
@@ -89,6 +89,9 @@ impl Node {
                     message: text("kubelet is posting ready status"),
                 }],
                 addresses: vec![core::NodeAddress { r#type: text("Hostname"), address: text(&self.name) }],
+                daemon_endpoints: Some(core::NodeDaemonEndpoints {
+                    kubelet_endpoint: Some(core::DaemonEndpoint { port: Some(10250) }),
+                }),
                 node_info: Some(self.info(&uid)),
                 ..core::NodeStatus::default()
             }),

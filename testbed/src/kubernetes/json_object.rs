@@ -158,9 +158,16 @@ fn node_status(status: &core::NodeStatus) -> Value {
         .map("allocatable", &status.allocatable, |quantity| json!(quantity.string))
         .list("conditions", &status.conditions, node_condition)
         .list("addresses", &status.addresses, address)
+        .some("daemonEndpoints", status.daemon_endpoints.map(daemon_endpoints))
         .message("nodeInfo", status.node_info.as_ref(), node_info)
         .list("images", &status.images, |image| json!({"names": image.names, "sizeBytes": image.size_bytes}))
         .end()
+}
+
+fn daemon_endpoints(endpoints: core::NodeDaemonEndpoints) -> Value {
+    // This one name is written with a capital.
+    let port = |endpoint: &core::DaemonEndpoint| json!({"Port": endpoint.port});
+    Fields::default().message("kubeletEndpoint", endpoints.kubelet_endpoint.as_ref(), port).end()
 }
 
 fn node_condition(condition: &core::NodeCondition) -> Value {

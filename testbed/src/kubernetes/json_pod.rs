@@ -234,6 +234,7 @@ fn projected(projected: &core::ProjectedVolumeSource) -> Value {
 
 fn status(status: &core::PodStatus) -> Value {
     Fields::default()
+        .some("observedGeneration", status.observed_generation.filter(|generation| *generation != 0))
         .text("phase", &status.phase)
         .list("conditions", &status.conditions, condition)
         .text("message", &status.message)
@@ -253,6 +254,7 @@ fn status(status: &core::PodStatus) -> Value {
 fn condition(condition: &core::PodCondition) -> Value {
     Fields::default()
         .always("type", condition.r#type.clone())
+        .some("observedGeneration", condition.observed_generation.filter(|generation| *generation != 0))
         .always("status", condition.status.clone())
         .message("lastTransitionTime", condition.last_transition_time.as_ref(), time)
         .text("reason", &condition.reason)

@@ -23,9 +23,11 @@ pub(crate) struct Failure {
     continuation: String,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Details {
     kind: Option<Kind>,
+    /// Empty for lists.
+    name: String,
     retry_after_seconds: Option<i32>,
 }
 
@@ -53,12 +55,12 @@ impl Failure {
         let message = format!(
             "{object} is forbidden: User \"{who}\" cannot {verb} resource \"{resource}\" in API group \"\" {scope}"
         );
-        Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(kind)
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(kind, name)
     }
 
     pub(crate) fn not_found(kind: Kind, name: &str) -> Self {
         let message = format!("{} \"{name}\" not found", kind.resource());
-        Self::new(StatusCode::NOT_FOUND, "NotFound", message).about(kind)
+        Self::new(StatusCode::NOT_FOUND, "NotFound", message).about(kind, name)
     }
 
     /// The state that a continue token belongs to is gone; `continuation` goes on in the present one.
@@ -94,23 +96,33 @@ impl Failure {
         (encoding.content_type(), bytes)
     }
 
-    fn about(mut self, kind: Kind) -> Self {
+    fn about(mut self, kind: Kind, name: &str) -> Self {
         self.details.kind = Some(kind);
+        name.clone_into(&mut self.details.name);
         self
     }
 
     fn message(&self) -> Status {
         let details = StatusDetails {
-            kind: self.details.kind.map(|kind| kind.resource().to_owned()),
-            retry_after_seconds: self.details.retry_after_seconds,
-            ..StatusDetails::default()
+            name: Some(self.details.name.clone()),
+            group: Some(String::new()),
+            kind: Some(self.details.kind.map(|kind| kind.resource().to_owned()).unwrap_or_default()),
+            uid: Some(String::new()),
+            causes: Vec::new(),
+            retry_after_seconds: Some(self.details.retry_after_seconds.unwrap_or_default()),
+        };
+        let metadata = ListMeta {
+            self_link: Some(String::new()),
+            resource_version: Some(String::new()),
+            r#continue: Some(self.continuation.clone()),
+            remaining_item_count: None,
         };
         Status {
-            metadata: Some(ListMeta { r#continue: Some(self.continuation.clone()), ..ListMeta::default() }),
+            metadata: Some(metadata),
             status: Some("Failure".to_owned()),
             message: Some(self.message.clone()),
             reason: Some(self.reason.to_owned()),
-            details: Some(details),
+            details: (!self.details.is_empty()).then_some(details),
             code: Some(self.code.as_u16().into()),
         }
     }
@@ -121,15 +133,28 @@ impl Failure {
             metadata.insert("continue".to_owned(), self.continuation.as_str().into());
         }
         let mut details = serde_json::Map::new();
+        if !self.details.name.is_empty() {
+            details.insert("name".to_owned(), self.details.name.as_str().into());
+        }
         if let Some(kind) = self.details.kind {
             details.insert("kind".to_owned(), kind.resource().into());
         }
         if let Some(seconds) = self.details.retry_after_seconds {
             details.insert("retryAfterSeconds".to_owned(), seconds.into());
         }
-        json!({
+        let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": metadata, "status": "Failure", "message": self.message,
-            "reason": self.reason, "details": details, "code": self.code.as_u16(),
-        })
+            "reason": self.reason, "code": self.code.as_u16(),
+        });
+        if !self.details.is_empty() {
+            status["details"] = details.into();
+        }
+        status
+    }
+}
+
+impl Details {
+    fn is_empty(&self) -> bool {
+        self.kind.is_none() && self.retry_after_seconds.is_none()
     }
 }

@@ -120,6 +120,17 @@ async fn what_the_schema_leaves_open_is_accepted() {
 }
 
 #[tokio::test]
+async fn unchecked_reports_are_counted_by_their_bytes() {
+    let enterprise = EnterpriseOptions::default().unchecked().start().await.expect("started");
+
+    assert_eq!(status(post(&enterprise, INVENTORY, &json!([]))).await, 201);
+    assert_eq!(status(client().post(url(&enterprise, INVENTORY)).json(&json!([]))).await, 401);
+
+    let bytes: Vec<_> = enterprise.accepted().into_iter().map(|report| report.bytes).collect();
+    assert_eq!(bytes, [2]);
+}
+
+#[tokio::test]
 async fn checks_come_in_the_order_of_the_service() {
     let enterprise = Enterprise::start().await.expect("started");
     let to = |path| client().post(url(&enterprise, path)).basic_auth("admin", Some("wrong"));

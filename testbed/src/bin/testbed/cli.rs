@@ -47,6 +47,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Serve {
     /// Folder for kubeconfig.yaml, config.yaml and, with --tls, ca.pem; made if it is missing. config.yaml comes last:
     /// when it is there, the servers listen.
@@ -71,6 +72,10 @@ pub(crate) struct Serve {
     /// Version of Anchore Enterprise to play, from 4.8 on.
     #[arg(long, value_name = "VERSION", default_value = "5.23")]
     pub(crate) enterprise_version: Version,
+
+    /// Accept reports without checking them, and count nothing but their bytes: for measurements of the agent.
+    #[arg(long)]
+    pub(crate) unchecked: bool,
 
     /// Something that goes wrong; may be repeated.
     #[arg(long = "fault", value_name = "FAULT")]

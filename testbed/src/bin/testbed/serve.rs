@@ -29,6 +29,9 @@ pub(crate) async fn serve(arguments: Serve) -> anyhow::Result<()> {
     let mut kubernetes = KubernetesOptions::default().objects(objects).version(arguments.kubernetes_version);
     let mut enterprise = EnterpriseOptions::default().version(arguments.enterprise_version);
     enterprise = arguments.accounts.iter().fold(enterprise, |enterprise, account| enterprise.account(account));
+    if arguments.unchecked {
+        enterprise = enterprise.unchecked();
+    }
     let user = if arguments.tls {
         let user = user.token(&Uuid::new_v4().to_string());
         let authority = Arc::new(Authority::new("testbed")?);
