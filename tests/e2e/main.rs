@@ -1,0 +1,24 @@
+//! The built program against a real kube-apiserver and etcd: real RBAC, real credentials, real protobuf.
+//!
+//! `KUBEBUILDER_ASSETS` names the folder that holds `kube-apiserver` and `etcd`; `make e2e` builds them where it is not
+//! set. Without them every test fails with a sentence that says so: nothing is skipped.
+//!
+//! [`server`] starts both once. Each test has the whole cluster for itself: [`cluster::Cluster::fresh`] waits for the
+//! test before it and empties etcd. There is no kubelet and no controller, so tests write the status of what they make.
+//! Expected reports are computed by [`expected`] from what the API server itself says, as JSON, of its objects.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test whose ground gives way has to fail")]
+
+mod access;
+mod agent;
+mod cluster;
+mod expected;
+mod objects;
+mod server;
+
+mod collecting;
+mod contents;
+mod credentials;
+mod kubeconfigs;
+mod rights;
+mod scale;
