@@ -172,6 +172,15 @@ async fn a_wrong_token_is_refused() {
 }
 
 #[tokio::test]
+async fn nobody_in_particular_is_told_what_is_missing() {
+    let cluster = Cluster::fresh().await;
+
+    let run = cluster.agent(&cluster.kubeconfig(&json!({}))).prints_json().await;
+
+    run.ended_with(1).said(&["403", "system:anonymous"]).printed_nothing();
+}
+
+#[tokio::test]
 async fn a_certificate_of_a_stranger_is_refused() {
     let cluster = Cluster::fresh().await;
     let stranger = rcgen::generate_simple_self_signed(["stranger".to_owned()]).expect("a certificate can be made");

@@ -60,6 +60,14 @@ impl State {
         self
     }
 
+    /// As if no namespace had this label.
+    pub(crate) fn without_label(mut self, key: &str) -> Self {
+        for namespace in &mut self.namespaces {
+            namespace["metadata"]["labels"].as_object_mut().map(|labels| labels.remove(key));
+        }
+        self
+    }
+
     /// The report, without its timestamp.
     pub(crate) fn report(&self) -> Value {
         let namespace_uids: BTreeMap<&str, &Value> =

@@ -47,6 +47,19 @@ async fn a_server_under_another_name_whose_authority_is_in_a_file() {
 }
 
 #[tokio::test]
+async fn a_server_whose_address_ends_with_a_slash() {
+    let cluster = Cluster::with_one_pod().await;
+    let reader = cluster.reader().await;
+    let mut entry = cluster.entry();
+    entry["server"] = format!("{}/", cluster.server.url).into();
+    let kubeconfig = Kubeconfig::new().cluster("prod", &entry).user("reader", &reader.with_token());
+
+    let run = cluster.agent(&kubeconfig.context("main", "prod", "reader").write(&cluster)).prints_json().await;
+
+    run.tells_all_of(&cluster).await;
+}
+
+#[tokio::test]
 async fn a_server_whose_answers_are_not_to_be_compressed() {
     let cluster = Cluster::with_one_pod().await;
     let reader = cluster.reader().await;

@@ -16,9 +16,11 @@ mod expected;
 mod objects;
 mod server;
 
+mod accounts;
 mod collecting;
 mod contents;
 mod credentials;
+mod delivery;
 mod kubeconfigs;
 mod rights;
 mod scale;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
+use testbed::anchore::EnterpriseOptions;
 
 use crate::cluster::Cluster;
 use crate::objects::{Namespace, Node, Pod};
@@ -24,6 +25,21 @@ async fn six_thousand_pods_are_reported_exactly() {
     assert_eq!((count("namespaces"), count("pods"), count("containers")), (NAMESPACES + system, pods, pods));
     // Compared without a difference of megabytes on the screen.
     assert!(report == cluster.state().await.report(), "the report differs");
+}
+
+#[tokio::test]
+async fn six_thousand_pods_arrive_exactly() {
+    let cluster = six_thousand_pods().await;
+    let reader = cluster.reader().await;
+    let enterprise = EnterpriseOptions::default().keep_bodies_up_to(256 * 1024 * 1024).start().await;
+    let enterprise = enterprise.expect("the testbed starts");
+
+    let anchore = format!("anchore: {{url: '{}', user: admin, password: foobar}}", enterprise.url());
+    let agent = cluster.agent(&cluster.kubeconfig(&reader.with_token())).configured(&anchore);
+    let run = agent.runs().await.succeeded();
+
+    let arrived = enterprise.reports("admin").into_iter().map(|report| run.without_timestamp(report));
+    assert!(arrived.eq([cluster.state().await.report()]), "the report differs");
 }
 
 #[tokio::test]
