@@ -9,11 +9,11 @@ ifdef KUBEBUILDER_ASSETS
 e2e-assets = $(KUBEBUILDER_ASSETS)
 else
 e2e-assets = $(CURDIR)/target/e2e-assets/$(K8S)
-e2e: build-e2e-assets
+e2e bench: build-e2e-assets
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test e2e build-e2e-assets check format-check lint deny docs golden clean
+.PHONY: help build demo test e2e bench build-e2e-assets check format-check lint deny docs golden clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: ## Run all tests that need Rust alone
 
 e2e: ## Run the tests against a real kube-apiserver and etcd (K8S=1.34.4 takes another version)
 	KUBEBUILDER_ASSETS=$(e2e-assets) $(CARGO) test --locked --features e2e --test e2e
+
+bench: ## Measure the agent beside curl on a real kube-apiserver (SIZES=10000 takes one size)
+	KUBEBUILDER_ASSETS=$(e2e-assets) $(CARGO) bench --locked --features e2e --bench side_by_side
 
 build-e2e-assets:
 	tests/e2e/build-assets.sh $(K8S) $(e2e-assets)

@@ -253,7 +253,8 @@ fn etcd_command(programs: &Programs, directory: &Path, port: u16, peer_port: u16
         .args([format!("--listen-client-urls=http://127.0.0.1:{port}")])
         .args([format!("--advertise-client-urls=http://127.0.0.1:{port}")])
         .args([format!("--listen-peer-urls=http://127.0.0.1:{peer_port}")])
-        .args(["--unsafe-no-fsync", "--enable-grpc-gateway", "--log-level=warn"]);
+        // The default quota of 2 GiB is too small for the largest fleet of the benchmark.
+        .args(["--unsafe-no-fsync", "--enable-grpc-gateway", "--quota-backend-bytes=8589934592", "--log-level=warn"]);
     command
 }
 
