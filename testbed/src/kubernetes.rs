@@ -41,6 +41,7 @@ pub struct KubernetesOptions {
     version: KubernetesVersion,
     users: Vec<User>,
     authority: Option<Arc<Authority>>,
+    json_only: bool,
     port: u16,
 }
 
@@ -53,8 +54,14 @@ pub struct KubernetesApi {
 
 impl Default for KubernetesOptions {
     fn default() -> Self {
-        let objects = Arc::default();
-        Self { objects, version: KubernetesVersion::LATEST, users: Vec::new(), authority: None, port: 0 }
+        Self {
+            objects: Arc::default(),
+            version: KubernetesVersion::LATEST,
+            users: Vec::new(),
+            authority: None,
+            json_only: false,
+            port: 0,
+        }
     }
 }
 
@@ -85,6 +92,11 @@ impl KubernetesOptions {
         Self { authority: Some(authority.clone()), ..self }
     }
 
+    /// Answers JSON whatever is asked for, as a proxy does that looks into answers.
+    pub fn json_only(self) -> Self {
+        Self { json_only: true, ..self }
+    }
+
     /// Listens on this port; 0, the default, takes a free one.
     pub fn port(self, port: u16) -> Self {
         Self { port, ..self }
@@ -97,6 +109,7 @@ impl KubernetesOptions {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let service = Arc::new(Service {
             authority: self.authority,
+            json_only: self.json_only,
             state: Mutex::new(State {
                 version: self.version,
                 users: self.users,

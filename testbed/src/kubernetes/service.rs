@@ -3,9 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde_json::json;
 
 use super::KubernetesVersion;
@@ -24,6 +23,8 @@ const COMPRESS_ABOVE: usize = 128 * 1024;
 
 pub(crate) struct Service {
     pub(crate) authority: Option<Arc<Authority>>,
+    /// It answers JSON whatever is asked for.
+    pub(crate) json_only: bool,
     pub(crate) state: Mutex<State>,
 }
 
@@ -45,7 +46,11 @@ enum Target<'a> {
 impl Service {
     pub(crate) fn answer(&self, exchange: &Exchange) -> Response<Body> {
         let request = &exchange.request;
-        let headers = request.headers();
+        let mut headers = request.headers().clone();
+        if self.json_only {
+            headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        }
+        let headers = &headers;
         let state = lock(&self.state);
         let certificate = exchange.client_certificate.as_ref();
         let Some(identity) = Identity::of(headers, certificate, &state.users, self.authority.as_deref()) else {
@@ -66,7 +71,9 @@ impl Service {
         let answered = match target {
             // Readable by everyone, and JSON whatever is asked for.
             Target::Version => Ok(document(Encoding::Json, state.version.document().to_string())),
-            Target::All { kind, namespace } => state.list(&identity, kind, namespace, request),
+            Target::All { kind, namespace } => {
+                state.list(&identity, (kind, namespace), request.uri().query().unwrap_or_default(), headers)
+            }
             Target::One { kind, namespace, name } => state.get(&identity, kind, (namespace, name), headers),
         };
         answered.unwrap_or_else(|failure| failure.response(headers))
@@ -77,16 +84,14 @@ impl State {
     fn list(
         &self,
         identity: &Identity,
-        kind: Kind,
-        namespace: &str,
-        request: &Request<Incoming>,
+        (kind, namespace): (Kind, &str),
+        query: &str,
+        headers: &HeaderMap,
     ) -> Result<Response<Body>, Failure> {
         if !identity.may(Verb::List, kind, namespace) {
             return Err(Failure::forbidden(identity, Verb::List, kind, namespace, ""));
         }
-        let headers = request.headers();
         let encoding = Encoding::negotiate(headers).ok_or_else(not_acceptable)?;
-        let query = request.uri().query().unwrap_or_default();
         let present = Present { objects: &self.objects, version: self.resource_version, oldest: self.oldest_token };
         let page = Page::find(&present, kind, namespace, &ListQuery::parse(query)?)?;
         let compress = page.len() > COMPRESS_ABOVE && encoding::takes_gzip(headers);

@@ -70,6 +70,17 @@ async fn a_list_in_protobuf_is_enveloped_as_by_the_real_server() {
 }
 
 #[tokio::test]
+async fn a_server_of_json_alone_answers_nothing_else() {
+    let api = KubernetesOptions::default().cluster(&shop()).json_only().start().await.expect("started");
+
+    for path in ["/api/v1/pods", "/api/v1/nodes/n1", "/api/v1/nodes/none"] {
+        let response = get(&api, path).header("accept", PROTOBUF).send().await.expect("an answer");
+        assert_eq!(response.headers()["content-type"], "application/json", "{path}");
+        assert!(response.json::<Value>().await.expect("JSON")["kind"].is_string(), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn every_field_in_json_is_one_that_kubernetes_knows() {
     let fleet = Fleet { pods: 300, namespaces: 9, nodes: 5, accounts: vec!["blue".to_owned()], seed: 1 };
     for objects in [shop().objects(), fleet.objects()] {
