@@ -151,7 +151,7 @@ async fn page<I: Intake>(
     token: &str,
     intake: &mut I,
 ) -> Result<String, RequestError> {
-    let mut query = form_urlencoded::Serializer::new(format!("{path}?"));
+    let mut query = form_urlencoded::Serializer::for_suffix(format!("{path}?"), path.len() + 1);
     query.append_pair("limit", &page_size.to_string());
     if !token.is_empty() {
         query.append_pair("continue", token);

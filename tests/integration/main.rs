@@ -10,5 +10,6 @@
 #![cfg(test)]
 
 mod agent;
+mod collecting;
 mod reporting;
 mod scene;
