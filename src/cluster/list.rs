@@ -31,6 +31,9 @@ const BUSY_ATTEMPTS: u32 = 10;
 /// Longest wait that a busy server is granted at once.
 const MAX_WAIT: Duration = Duration::from_mins(1);
 
+/// Most that is added to the wait that a busy server asks for.
+const MAX_ADDED_WAIT: Duration = Duration::from_secs(1);
+
 /// Most pages of one list: 50 million objects at the default page size, against a server that never ends.
 const MAX_PAGES: u32 = 100_000;
 
@@ -280,7 +283,7 @@ impl Patience {
             RequestError::Busy { retry_after, .. } if self.busy_left > 0 => {
                 self.busy_left -= 1;
                 // As long as told, and a little more so that many clients do not come back together.
-                retry_after.map_or(jittered, |told| told.min(MAX_WAIT) + jittered / 4)
+                retry_after.map_or(jittered, |told| told.min(MAX_WAIT) + (jittered / 4).min(MAX_ADDED_WAIT))
             }
             RequestError::Unreachable(_)
             | RequestError::TimedOut(_)

@@ -207,6 +207,19 @@ async fn a_busy_page_is_asked_for_again_and_no_other() {
     assert_eq!(scene.asked_whole_and_paged(PODS), (0, 4));
 }
 
+#[tokio::test]
+async fn a_server_that_stays_busy_is_given_up() {
+    let scene = Scene::with(Requests::to(PODS), kubernetes::too_many_requests(0)).await;
+
+    let run = scene.run().await;
+
+    let sentence = "the pods could not be listed, so nothing is reported: the API server is busy (429): The server has \
+                    received too many requests and has asked us to try again later";
+    assert_eq!(run, Run::failed(&[sentence]));
+    assert_eq!(scene.asked_whole_and_paged(PODS), (11, 0));
+    assert!(scene.enterprise.requests().is_empty());
+}
+
 // Pages that expire.
 
 #[rstest]
