@@ -9,6 +9,7 @@ pub mod connect;
 pub(crate) mod intake;
 mod kubeconfig;
 mod list;
+mod plugin;
 pub mod progress;
 mod request;
 mod select;

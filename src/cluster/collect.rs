@@ -183,7 +183,7 @@ impl Collector<'_> {
             let unreachable_in_a_row = &unreachable_in_a_row;
             async move {
                 let read = if unreachable_in_a_row.load(Relaxed) >= MOST_UNREACHABLE {
-                    Err(RequestError::Unreachable("not tried, others before it were not reached".to_owned()))
+                    Err(RequestError::NotTried)
                 } else {
                     self.pods_at(&format!("/api/v1/namespaces/{name}/pods")).await
                 };
@@ -261,10 +261,12 @@ fn streams_lists(version: Option<&serde_json::Map<String, serde_json::Value>>) -
 pub(crate) fn concerns_one_request(error: &RequestError) -> bool {
     !matches!(
         error,
-        RequestError::Unreachable(_)
+        RequestError::Unreachable { .. }
+            | RequestError::NotTried
             | RequestError::TimedOut(_)
+            | RequestError::NoCredentials(_)
             | RequestError::Unauthorized(_)
-            | RequestError::NotKubernetes(_)
+            | RequestError::NotKubernetes { .. }
     )
 }
 

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use kube::client::{AuthError, ClientBuilder};
+use kube::client::ClientBuilder;
 use kube::config::{AuthInfo, KubeconfigError, LoadDataError};
 use kube::{Client, Config};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::kubeconfig;
-use super::request::{chain, shorten};
+use super::request::chain;
+use super::{kubeconfig, plugin};
 use crate::config::Environment;
 use crate::config::anchore::ProxySetting;
 use crate::config::kubernetes::{ClusterAccess, ExplicitAccess, ExplicitUser, KubeconfigConfig};
@@ -195,6 +195,20 @@ impl Connection {
         Ok(())
     }
 
+    /// What the credential plugin did wrong, if it is why a request could not be sent.
+    pub(crate) fn plugin_failure(&self, error: &kube::Error) -> Option<ConnectError> {
+        let kube::Error::Service(cause) = error else { return None };
+        plugin::explain(cause.downcast_ref()?, &self.config.auth_info)
+    }
+
+    /// The API server's address for messages: without a path, and without a password somebody may have put into it.
+    pub(crate) fn server(&self) -> String {
+        let url = &self.config.cluster_url;
+        let authority = url.authority().map_or("", |authority| authority.as_str());
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        format!("{}://{host}", url.scheme_str().unwrap_or("https"))
+    }
+
     /// Whether to ask for compressed answers: not where the kubeconfig says `disable-compression`.
     pub(crate) fn compresses(&self) -> bool {
         !self.config.disable_compression
@@ -316,8 +330,7 @@ fn proxy_for(server: &Url, own: Option<&str>, environment: &Environment) -> Resu
 /// Builds a client, running exec plugins and reading files on a thread that may block.
 async fn build(config: &Config, token_file: Option<&PathBuf>) -> Result<Client, ConnectError> {
     let mut config = config.clone();
-    let command = config.auth_info.exec.as_ref().and_then(|exec| exec.command.clone()).unwrap_or_default();
-    let hint = config.auth_info.exec.as_ref().and_then(|exec| exec.install_hint.clone());
+    let user = config.auth_info.clone();
     if let Some(file) = token_file {
         match read_token(file) {
             Ok(token) => config.auth_info.token = Some(token),
@@ -330,7 +343,7 @@ async fn build(config: &Config, token_file: Option<&PathBuf>) -> Result<Client, 
     // Retrying is decided where it is known what a request is for.
     config.default_retry = false;
     let built = tokio::task::spawn_blocking(move || ClientBuilder::try_from(config).map(ClientBuilder::build)).await;
-    built.map_err(|error| ConnectError::Client(error.to_string()))?.map_err(|error| explain(&error, command, hint))
+    built.map_err(|error| ConnectError::Client(error.to_string()))?.map_err(|error| explain(&error, &user))
 }
 
 fn read_token(file: &Path) -> Result<SecretString, String> {
@@ -339,26 +352,10 @@ fn read_token(file: &Path) -> Result<SecretString, String> {
     if token.is_empty() { Err("it is empty".to_owned()) } else { Ok(SecretString::from(token)) }
 }
 
-/// kube's error in our words. Its own texts may repeat what a plugin printed, and that is where the token is.
-fn explain(error: &kube::Error, command: String, hint: Option<String>) -> ConnectError {
+/// kube's error in our words.
+fn explain(error: &kube::Error, user: &AuthInfo) -> ConnectError {
     match error {
-        kube::Error::Auth(AuthError::AuthExecStart(error)) => {
-            let hint = hint.map(|hint| format!(". {}", shorten(&hint))).unwrap_or_default();
-            ConnectError::PluginMissing { command, reason: error.to_string(), hint }
-        }
-        kube::Error::Auth(AuthError::AuthExecRun { out, .. }) => {
-            // A plugin that may ask the user shares the agent's standard error. What one with `interactiveMode: Never`
-            // says there is captured, and would be lost.
-            let said = shorten(String::from_utf8_lossy(&out.stderr).trim());
-            let said = if said.is_empty() { said } else { format!(": {said}") };
-            ConnectError::PluginFailed { command, reason: format!("it ended with {}{said}", out.status) }
-        }
-        kube::Error::Auth(AuthError::AuthExecParse(_)) => {
-            ConnectError::PluginFailed { command, reason: "what it printed is not an ExecCredential".to_owned() }
-        }
-        kube::Error::Auth(AuthError::ExecPluginFailed) => {
-            ConnectError::PluginFailed { command, reason: "its answer has no status".to_owned() }
-        }
+        kube::Error::Auth(error) => plugin::explain(error, user).unwrap_or_else(|| ConnectError::Client(chain(error))),
         kube::Error::InferKubeconfig(
             KubeconfigError::LoadClientCertificate(cause) | KubeconfigError::LoadClientKey(cause),
         ) => match cause {

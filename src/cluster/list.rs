@@ -248,12 +248,14 @@ fn is_better_paged(error: &RequestError) -> bool {
         | RequestError::Server { .. }
         | RequestError::Refused { .. }
         | RequestError::Expired(_) => true,
-        RequestError::Unreachable(_)
+        RequestError::Unreachable { .. }
+        | RequestError::NotTried
+        | RequestError::NoCredentials(_)
         | RequestError::Unauthorized(_)
         | RequestError::Forbidden(_)
         | RequestError::NotFound(_)
         | RequestError::Busy { .. }
-        | RequestError::NotKubernetes(_) => false,
+        | RequestError::NotKubernetes { .. } => false,
     }
 }
 
@@ -285,7 +287,7 @@ impl Patience {
                 // As long as told, and a little more so that many clients do not come back together.
                 retry_after.map_or(jittered, |told| told.min(MAX_WAIT) + (jittered / 4).min(MAX_ADDED_WAIT))
             }
-            RequestError::Unreachable(_)
+            RequestError::Unreachable { .. }
             | RequestError::TimedOut(_)
             | RequestError::CutOff(_)
             | RequestError::Malformed(_)

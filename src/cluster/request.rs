@@ -31,8 +31,13 @@ const INFLATE_STEP: usize = 8 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RequestError {
     /// No connection, or it broke before an answer.
-    #[error("the API server cannot be reached: {0}")]
-    Unreachable(String),
+    #[error(
+        "{server} cannot be reached: {reason}; check this address, its certificate authority and any proxy in between"
+    )]
+    Unreachable { server: String, reason: String },
+    /// Not even tried, because others before it had failed one after another.
+    #[error("it was not tried, because the API server had not been reached for others before it")]
+    NotTried,
     /// No byte within the time allowed.
     #[error("the API server sent nothing for {} s (kubernetes.request-timeout-seconds)", .0.as_secs())]
     TimedOut(Duration),
@@ -42,6 +47,9 @@ pub(crate) enum RequestError {
     /// The answer is not what its content type says.
     #[error("the API server's answer makes no sense: {0}")]
     Malformed(String),
+    /// There are no credentials to send, because their plugin gave none.
+    #[error("{0}")]
+    NoCredentials(String),
     /// 401, also with renewed credentials.
     #[error("the API server does not accept the credentials (401): {0}; renew the token or certificate")]
     Unauthorized(String),
@@ -64,8 +72,10 @@ pub(crate) enum RequestError {
     #[error("the API server refused the request ({status}): {message}")]
     Refused { status: u16, message: String },
     /// Something else answers at this address.
-    #[error("what answers is not a Kubernetes API server ({0}); check the server's address and any proxy in between")]
-    NotKubernetes(String),
+    #[error(
+        "what answers at {server} is not a Kubernetes API server ({answer}); check this address and any proxy in between"
+    )]
+    NotKubernetes { server: String, answer: String },
 }
 
 /// The Kubernetes API with the time each request may take.
@@ -144,8 +154,16 @@ impl<'a> Api<'a> {
         let response = tokio::time::timeout(self.timeout, client.send(request))
             .await
             .map_err(|_| RequestError::TimedOut(self.timeout))?
-            .map_err(|error| RequestError::Unreachable(chain(&error)))?;
+            .map_err(|error| self.unsent(&error))?;
         Ok((response, generation))
+    }
+
+    /// Why no answer came. Expired credentials are renewed on the way, so their plugin may be to blame.
+    fn unsent(&self, error: &kube::Error) -> RequestError {
+        match self.connection.plugin_failure(error) {
+            Some(failure) => RequestError::NoCredentials(failure.to_string()),
+            None => RequestError::Unreachable { server: self.connection.server(), reason: reason(error) },
+        }
     }
 
     async fn answer(&self, response: Response<Body>) -> Result<Answer<'a>, RequestError> {
@@ -153,7 +171,7 @@ impl<'a> Api<'a> {
         if !response.status().is_success() {
             return Err(self.refusal(response).await);
         }
-        let encoding = encoding_of(header(CONTENT_TYPE)).ok_or_else(|| not_kubernetes(&response))?;
+        let encoding = encoding_of(header(CONTENT_TYPE)).ok_or_else(|| self.not_kubernetes(&response))?;
         let gunzip = match header(CONTENT_ENCODING) {
             "gzip" => Some(Gunzip::default()),
             "" | "identity" => None,
@@ -163,11 +181,22 @@ impl<'a> Api<'a> {
         Ok(Answer { encoding, chunks, gunzip, timeout: self.timeout, progress: self.progress })
     }
 
+    fn not_kubernetes(&self, response: &Response<Body>) -> RequestError {
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let status = response.status().as_u16();
+        let answer = match (header(LOCATION), header(CONTENT_TYPE)) {
+            (Some(location), _) => format!("status {status}, redirecting to {}", shorten(location)),
+            (None, Some(content_type)) => format!("status {status}, content type {}", shorten(content_type)),
+            (None, None) => format!("status {status}, no content type"),
+        };
+        RequestError::NotKubernetes { server: self.connection.server(), answer }
+    }
+
     /// Reads what the server says of a status that is no success.
     async fn refusal(&self, response: Response<Body>) -> RequestError {
         let status = response.status();
         if status.is_redirection() {
-            return not_kubernetes(&response);
+            return self.not_kubernetes(&response);
         }
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let encoding = content_type.and_then(encoding_of);
@@ -227,7 +256,7 @@ impl Answer<'_> {
                 .await
                 .map_err(|_| RequestError::TimedOut(self.timeout))?;
             let Some(frame) = frame else { return Ok(None) };
-            let frame = frame.map_err(|error| RequestError::CutOff(chain(&error)))?;
+            let frame = frame.map_err(|error| RequestError::CutOff(reason(&error)))?;
             if let Ok(data) = frame.into_data() {
                 self.progress.received(data.len());
                 return Ok(Some(data));
@@ -298,6 +327,14 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     shorten(&text)
 }
 
+/// The text of a client's error, without the word that kube puts before those of the layers below it.
+fn reason(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Service(cause) => chain(cause.as_ref()),
+        other => chain(other),
+    }
+}
+
 /// One line of bounded length without control characters, so that no server can write into a log what is not its own.
 pub(crate) fn shorten(text: &str) -> String {
     let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
@@ -314,16 +351,6 @@ fn encoding_of(content_type: &str) -> Option<Encoding> {
         "application/json" => Some(Encoding::Json),
         _ => None,
     }
-}
-
-fn not_kubernetes(response: &Response<Body>) -> RequestError {
-    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-    let status = response.status().as_u16();
-    RequestError::NotKubernetes(match (header(LOCATION), header(CONTENT_TYPE)) {
-        (Some(location), _) => format!("status {status}, redirecting to {}", shorten(location)),
-        (None, Some(content_type)) => format!("status {status}, content type {}", shorten(content_type)),
-        (None, None) => format!("status {status}, no content type"),
-    })
 }
 
 /// `Retry-After` in seconds, the form that API servers use.

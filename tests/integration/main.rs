@@ -10,6 +10,10 @@
 #![cfg(test)]
 
 mod agent;
+mod broken_answers;
 mod collecting;
+mod command_line;
+mod credentials;
+mod kubeconfig;
 mod reporting;
 mod scene;
