@@ -103,7 +103,11 @@ pub async fn collect(
     let mut selection = collector.select().await?;
     progress.selected(selection.namespaces.len());
     let taken_at = Timestamp::now();
-    let ((nodes, node_access), pods) = tokio::join!(collector.nodes(), collector.pods(&selection));
+    let ((nodes, node_access), pods) = if collector.concurrency() == 1 {
+        (collector.nodes().await, collector.pods(&selection).await)
+    } else {
+        tokio::join!(collector.nodes(), collector.pods(&selection))
+    };
     let (pods, unreadable) = pods?;
     selection.unreadable.extend(unreadable);
     let tables = collector.tables.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -194,7 +198,8 @@ impl Collector<'_> {
                 (name, read)
             }
         });
-        let mut reads = reads.buffer_unordered(self.concurrency());
+        // One of the requests that may be sent at the same time is that for nodes.
+        let mut reads = reads.buffer_unordered(self.concurrency().saturating_sub(1).max(1));
         while let Some((name, read)) = reads.next().await {
             match read {
                 Ok((read, undecodable)) => {

@@ -9,6 +9,7 @@
 
 #![cfg(test)]
 
+mod access;
 mod agent;
 mod broken_answers;
 mod collecting;
