@@ -11,10 +11,12 @@
 
 mod access;
 mod agent;
+mod bad_input;
 mod broken_answers;
 mod collecting;
 mod command_line;
 mod credentials;
 mod kubeconfig;
+mod odd_objects;
 mod reporting;
 mod scene;
