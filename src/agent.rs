@@ -56,7 +56,7 @@ enum RunError {
     Collect(#[from] CollectError),
     #[error("standard output cannot be written: {0}")]
     Output(#[from] io::Error),
-    #[error("stopped by a signal before the report was collected; nothing was sent")]
+    #[error("stopped by a signal; nothing was sent")]
     Stopped,
 }
 
@@ -115,7 +115,11 @@ impl Run<'_> {
             return Err(RunError::Periodic);
         }
         let client = self.client()?;
-        let connection = Connection::open(&self.config.kubeconfig, self.environment).await?;
+        // A credential plugin may wait for a person.
+        let connection = tokio::select! {
+            () = self.stop.cancelled() => return Err(RunError::Stopped),
+            connection = Connection::open(&self.config.kubeconfig, self.environment) => connection?,
+        };
         let collection = self.collect(&connection).await?;
         let cluster_name = connection.cluster_name().to_owned();
         // Its buffers are not needed while the report is sent.
@@ -123,10 +127,10 @@ impl Run<'_> {
         self.tell_what_is_missing(&collection);
         let shares = self.shares(collection, cluster_name);
         if let Some(format) = self.options.output {
-            return Ok(print(format, &shares)?);
+            return self.print(format, &shares).await;
         }
         if self.prints_reports() {
-            print(OutputFormat::Json, &shares)?;
+            self.print(OutputFormat::Json, &shares).await?;
         }
         match (client, &self.config.anchore) {
             (Some(client), Some(anchore)) => self.deliver(client, anchore, shares).await,
@@ -143,7 +147,7 @@ impl Run<'_> {
         }
         let Some(anchore) = &self.config.anchore else {
             if !self.config.verbose_inventory_reports {
-                tracing::warn!("anchore.url, user and password are not set: the report is printed and not sent");
+                tracing::warn!("anchore.url, user and password are not set: the report is printed, nothing is sent");
             }
             return Ok(None);
         };
@@ -241,6 +245,20 @@ impl Run<'_> {
         shares
     }
 
+    /// Prints on a thread of its own: a reader that takes nothing must not keep a signal from being heard.
+    async fn print(&self, format: OutputFormat, shares: &[Share]) -> Result<(), RunError> {
+        let reports: Vec<Report> = shares.iter().flat_map(|share| share.reports.iter().cloned()).collect();
+        let printing = tokio::task::spawn_blocking(move || {
+            let mut out = BufWriter::new(io::stdout().lock());
+            output::write(format, &reports, &mut out)?;
+            output::until_closed(out.flush())
+        });
+        tokio::select! {
+            () = self.stop.cancelled() => Err(RunError::Stopped),
+            printed = printing => Ok(printed.map_err(io::Error::other)??),
+        }
+    }
+
     async fn deliver(&mut self, client: Client, anchore: &AnchoreConfig, shares: Vec<Share>) {
         let recipients = Recipients::new(anchore, &self.config.routing);
         let delivery = AdhocDelivery::new(client, recipients, anchore.http.retry, self.stop.clone());
@@ -284,11 +302,4 @@ impl Run<'_> {
             }
         }
     }
-}
-
-fn print(format: OutputFormat, shares: &[Share]) -> io::Result<()> {
-    let reports: Vec<Report> = shares.iter().flat_map(|share| share.reports.iter().cloned()).collect();
-    let mut out = BufWriter::new(io::stdout().lock());
-    output::write(format, &reports, &mut out)?;
-    output::until_closed(out.flush())
 }

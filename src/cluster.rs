@@ -6,6 +6,7 @@
 
 pub mod collect;
 pub mod connect;
+mod gunzip;
 pub(crate) mod intake;
 mod kubeconfig;
 mod list;

@@ -9,9 +9,6 @@ use anchore_k8s_inventory::output::OutputFormat;
 use anchore_k8s_inventory::output::progress::Console;
 use anchore_k8s_inventory::telemetry;
 
-/// One for collecting, one so that a signal is heard while the other is busy.
-const WORKERS: usize = 2;
-
 fn main() -> process::ExitCode {
     // Fails only when there is a provider already, which is as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -47,7 +44,9 @@ fn report(overrides: &Overrides, output: Option<OutputFormat>, dry_run: bool) ->
     for warning in &loaded.warnings {
         tracing::warn!(problem = %warning, "the configuration may not mean what was meant");
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build() {
+    // One thread: handing each chunk of an answer to another one costs more than it gains. What may block, or serialises
+    // megabytes, has threads of its own.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return cli::fail(ExitCode::Failure, &error),
     };

@@ -1,17 +1,16 @@
 //! One request to the Kubernetes API: what is asked for, how long it may take, and what went wrong in words that tell
 //! the caller what to do next. Nothing is tried again here, but for one renewal of the credentials after a 401.
 
-use std::io::Write;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use flate2::write::MultiGzDecoder;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use kube::client::Body;
 
 use super::connect::Connection;
+use super::gunzip::{Gunzip, GunzipError};
 use super::progress::Progress;
 use super::wire::{self, Encoding, Wire, WireError};
 
@@ -23,9 +22,6 @@ const MAX_ERROR_BODY: usize = 64 * 1024;
 
 /// Longest text of a server that is repeated in an error.
 const MAX_SERVER_TEXT: usize = 300;
-
-/// Compressed bytes inflated at once: bounds what one chunk can grow to (deflate reaches 1,032 to 1).
-const INFLATE_STEP: usize = 8 * 1024;
 
 /// Why a request gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,17 +101,6 @@ pub(crate) enum Accept {
     Json,
 }
 
-/// Inflates a body, a few kilobytes at a time.
-struct Gunzip {
-    decoder: MultiGzDecoder<Inflated>,
-    /// Received and not inflated yet.
-    compressed: Bytes,
-}
-
-/// Collects inflated bytes until they are taken.
-#[derive(Debug, Default)]
-struct Inflated(BytesMut);
-
 impl<'a> Api<'a> {
     /// GETs `path` (with its query). A 401 is tried once more with renewed credentials.
     pub(crate) async fn get(&self, path: &str, accept: Accept) -> Result<Answer<'a>, RequestError> {
@@ -173,7 +158,7 @@ impl<'a> Api<'a> {
         }
         let encoding = encoding_of(header(CONTENT_TYPE)).ok_or_else(|| self.not_kubernetes(&response))?;
         let gunzip = match header(CONTENT_ENCODING) {
-            "gzip" => Some(Gunzip::default()),
+            "gzip" => Some(Gunzip::new()),
             "" | "identity" => None,
             other => return Err(RequestError::Malformed(format!("it is compressed as {:?}", shorten(other)))),
         };
@@ -226,13 +211,16 @@ impl Answer<'_> {
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, RequestError> {
         loop {
             if let Some(gunzip) = &mut self.gunzip
-                && let Some(inflated) = gunzip.step()?
+                && let Some(inflated) = gunzip.next()?
             {
                 return Ok(Some(inflated));
             }
             match (self.received().await?, &mut self.gunzip) {
-                (Some(compressed), Some(gunzip)) => gunzip.compressed = compressed,
-                (None, Some(gunzip)) => return gunzip.finish(),
+                (Some(compressed), Some(gunzip)) => gunzip.push(compressed),
+                (None, Some(gunzip)) => {
+                    gunzip.finish()?;
+                    return Ok(None);
+                }
                 (plain, None) => return Ok(plain),
             }
         }
@@ -265,51 +253,18 @@ impl Answer<'_> {
     }
 }
 
-impl Default for Gunzip {
-    fn default() -> Self {
-        Self { decoder: MultiGzDecoder::new(Inflated::default()), compressed: Bytes::new() }
-    }
-}
-
-impl Gunzip {
-    /// Inflates until there is something to give; `None` when more has to be received first.
-    fn step(&mut self) -> Result<Option<Bytes>, RequestError> {
-        while !self.compressed.is_empty() {
-            let step = self.compressed.split_to(self.compressed.len().min(INFLATE_STEP));
-            self.decoder.write_all(&step).map_err(|error| RequestError::Malformed(format!("its gzip: {error}")))?;
-            if let Some(inflated) = self.take() {
-                return Ok(Some(inflated));
-            }
+impl From<GunzipError> for RequestError {
+    fn from(error: GunzipError) -> Self {
+        match error {
+            GunzipError::CutOff => Self::CutOff(error.to_string()),
+            GunzipError::Broken(_) => Self::Malformed(error.to_string()),
         }
-        Ok(None)
-    }
-
-    /// The last bytes. Checks the trailer, which is also where a stream that ended too soon is noticed.
-    fn finish(&mut self) -> Result<Option<Bytes>, RequestError> {
-        self.decoder.try_finish().map_err(|error| RequestError::CutOff(format!("its gzip: {error}")))?;
-        Ok(self.take())
-    }
-
-    fn take(&mut self) -> Option<Bytes> {
-        let inflated = &mut self.decoder.get_mut().0;
-        (!inflated.is_empty()).then(|| inflated.split().freeze())
     }
 }
 
 impl From<WireError> for RequestError {
     fn from(error: WireError) -> Self {
         Self::Malformed(error.to_string())
-    }
-}
-
-impl Write for Inflated {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 

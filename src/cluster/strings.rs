@@ -3,9 +3,9 @@
 //! Names of images, labels and nodes repeat thousands of times in a cluster; one copy each is what keeps a snapshot
 //! of 150,000 pods within its memory bound.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// Bytes of one chunk of text. Texts never move once stored, so growing copies nothing.
 const CHUNK: usize = 256 * 1024;
@@ -20,7 +20,8 @@ pub struct Strings {
     chunks: Vec<String>,
     spans: Vec<Span>,
     table: HashTable<Symbol>,
-    hasher: RandomState,
+    /// Seeded at random, as every text comes from outside.
+    hasher: DefaultHashBuilder,
 }
 
 /// Where a text lies.

@@ -122,7 +122,7 @@ async fn without_anchore_settings_the_report_is_printed_and_that_is_said() {
     assert_eq!(run.code, Some(0));
     assert_eq!(without_time(&run.stdout), report_on_shop().to_string());
     let warnings: Vec<&str> = run.stderr.lines().filter_map(|line| Some(line.split_once(" WARN ")?.1)).collect();
-    assert_eq!(warnings, ["anchore.url, user and password are not set: the report is printed and not sent"]);
+    assert_eq!(warnings, ["anchore.url, user and password are not set: the report is printed, nothing is sent"]);
 }
 
 #[tokio::test]
