@@ -16,6 +16,9 @@ const DEEPEST: usize = 32;
 /// How many values a file may hold, aliases resolved.
 const MOST_NODES: usize = 100_000;
 
+/// How many bytes of text a file may hold, aliases resolved: a few that name one long text are soon very many.
+const MOST_TEXT: usize = 8 * 1024 * 1024;
+
 /// A value and its place.
 #[derive(Clone)]
 pub(super) struct Node {
@@ -23,8 +26,7 @@ pub(super) struct Node {
     pub(super) position: Position,
     /// What it is.
     pub(super) value: Value,
-    nodes: usize,
-    height: usize,
+    extent: Extent,
 }
 
 /// What a value is.
@@ -38,6 +40,15 @@ pub(super) enum Value {
     List(Vec<Node>),
     /// A mapping, in source order, each key once.
     Map(Vec<Entry>),
+}
+
+/// How much a value holds, itself included.
+#[derive(Clone, Copy, Default)]
+struct Extent {
+    nodes: usize,
+    /// Bytes of texts, keys among them.
+    text: usize,
+    height: usize,
 }
 
 /// A key of a mapping with its value.
@@ -98,12 +109,23 @@ pub(super) fn parse(text: &str) -> Result<Parsed, SyntaxError> {
 
 impl Node {
     pub(super) fn new(position: Position, value: Value) -> Self {
-        let (nodes, height) = match &value {
-            Value::Null | Value::Scalar(_) => (0, 0),
-            Value::List(items) => measure(items.iter()),
-            Value::Map(entries) => measure(entries.iter().map(|entry| &entry.value)),
+        let below = match &value {
+            Value::Null => Extent::default(),
+            Value::Scalar(text) => Extent { text: text.len(), ..Extent::default() },
+            Value::List(items) => items.iter().fold(Extent::default(), |sum, item| sum.beside(item.extent)),
+            Value::Map(entries) => entries.iter().fold(Extent::default(), |sum, Entry { key, value, .. }| {
+                let key = Extent { text: key.len(), ..Extent::default() };
+                sum.beside(key).beside(value.extent)
+            }),
         };
-        Self { position, value, nodes: nodes + 1, height: height + 1 }
+        Self { position, value, extent: Extent { nodes: below.nodes + 1, height: below.height + 1, ..below } }
+    }
+}
+
+impl Extent {
+    /// That of two values in one list or map.
+    fn beside(self, other: Self) -> Self {
+        Self { nodes: self.nodes + other.nodes, text: self.text + other.text, height: self.height.max(other.height) }
     }
 }
 
@@ -113,6 +135,7 @@ struct Builder {
     open: Vec<Frame>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    text: usize,
     documents: usize,
     root: Option<Node>,
     duplicates: Vec<Duplicate>,
@@ -168,7 +191,8 @@ impl Builder {
             Event::Alias(anchor) => match self.anchors.get(&anchor) {
                 Some(node) => {
                     let node = node.clone();
-                    self.nodes += node.nodes;
+                    self.nodes += node.extent.nodes;
+                    self.text += node.extent.text;
                     self.place(node, false)
                 }
                 None => Err(error(at, "this alias stands inside what it names")),
@@ -192,6 +216,7 @@ impl Builder {
         let node = Node::new(at, value);
         self.remember(anchor, &node);
         self.nodes += 1;
+        self.text += text.len();
         self.place(node, plain && text == "<<")
     }
 
@@ -220,7 +245,10 @@ impl Builder {
         if self.nodes > MOST_NODES {
             return Err(error(node.position, format!("more than {MOST_NODES} values, aliases included")));
         }
-        if self.open.len() + node.height > DEEPEST {
+        if self.text > MOST_TEXT {
+            return Err(error(node.position, format!("more than {} MiB of text, aliases included", MOST_TEXT >> 20)));
+        }
+        if self.open.len() + node.extent.height > DEEPEST {
             return Err(error(node.position, format!("nested more than {DEEPEST} levels deep")));
         }
         match self.open.last_mut().map(|frame| &mut frame.collection) {
@@ -291,10 +319,6 @@ impl Key {
             _ => Err(error(node.position, "a key must be a text, not a list or a map")),
         }
     }
-}
-
-fn measure<'n>(children: impl Iterator<Item = &'n Node>) -> (usize, usize) {
-    children.fold((0, 0), |(nodes, height), child| (nodes + child.nodes, height.max(child.height)))
 }
 
 /// The tags of JSON's types change nothing; any other asks for a conversion that is not done.

@@ -98,6 +98,15 @@ fn aliases_that_multiply_are_refused() {
 }
 
 #[test]
+fn aliases_that_multiply_one_long_text_are_refused() {
+    let text = "x".repeat(1 << 19);
+    let bomb = format!("a: &a {{key: {text}}}\nb: [{}]\n", vec!["*a"; 1000].join(", "));
+    let errors = file(bomb).errors();
+    let expected = "more than 8 MiB of text, aliases included";
+    assert!(matches!(errors.as_slice(), [error] if error.ends_with(expected)), "{} errors", errors.len());
+}
+
+#[test]
 fn all_problems_are_found_at_once_in_the_order_of_the_file() {
     let setup = file(
         "polling-interval-seconds: soon\n\
