@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet, hash_map};
 
 use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, Tag};
 
-use super::problem::{Position, quoted};
+use super::problem::Position;
 
 /// How deep lists and maps may be nested, aliases resolved. The deepest key of the settings is at 4.
 const DEEPEST: usize = 32;
@@ -321,12 +321,14 @@ impl Key {
     }
 }
 
-/// The tags of JSON's types change nothing; any other asks for a conversion that is not done.
+/// The tags of JSON's types change nothing; any other asks for a conversion that is not done. It is not shown: it may
+/// be a password that begins with an exclamation mark.
 fn check_tag(tag: Option<&Tag>, at: Position) -> Result<(), SyntaxError> {
     match tag {
-        Some(tag) if tag.core_suffix().is_none() && !tag.suffix().is_empty() => {
-            Err(error(at, format!("the tag {} is not understood", quoted(tag.suffix()))))
-        }
+        Some(tag) if tag.core_suffix().is_none() && !tag.suffix().is_empty() => Err(error(
+            at,
+            "a text that begins with ! must be quoted, and tags other than those of JSON are not understood",
+        )),
         _ => Ok(()),
     }
 }

@@ -47,7 +47,7 @@ fn other_formats_are_refused_by_name() {
 #[case::unquoted(b"quiet: @S3CRET".as_slice(), "config.yaml:1:8: not valid YAML: the character '@' cannot stand here unless the text is quoted")]
 #[case::unknown_alias(b"quiet: *a".as_slice(), "config.yaml:1:8: not valid YAML: while parsing node, found unknown anchor")]
 #[case::alias_in_itself(b"a: &a [*a]".as_slice(), "config.yaml:1:8: this alias stands inside what it names")]
-#[case::odd_tag(b"anchore: {password: !!binary UzNDUkVU}".as_slice(), "config.yaml:1:30: the tag \"binary\" is not understood")]
+#[case::odd_tag(b"anchore: {password: !!binary UzNDUkVU}".as_slice(), "config.yaml:1:30: a text that begins with ! must be quoted, and tags other than those of JSON are not understood")]
 #[case::odd_key(b"? [a]\n: b".as_slice(), "config.yaml:1:3: a key must be a text, not a list or a map")]
 #[case::odd_merge(b"anchore: {<<: 7}".as_slice(), "config.yaml:1:15: only a map, or a list of maps, can be merged with <<")]
 fn a_file_that_is_no_configuration_is_one_error_with_its_place(#[case] text: &[u8], #[case] expected: &str) {
@@ -223,6 +223,7 @@ fn control_characters_and_long_texts_are_shown_harmlessly() {
 #[case("anchore: {url: 'https://u:S3CRET@a', user: u, password: p}")]
 #[case("anchore: {password: [S3CRET]}")]
 #[case("anchore: {password: {S3CRET: S3CRET}}")]
+#[case("anchore: {password: !S3CRET}")]
 #[case("anchore: {passwd: S3CRET}")]
 #[case("anchore.http.proxy: 'ftp://u:S3CRET@p'")]
 #[case("kubeconfig: {user: {token: S3CRET}}")]
