@@ -295,6 +295,12 @@ impl FileLayer<'_> {
     /// Notes an unknown key. Looking for what was meant takes time, so a file full of strange keys gets few answers.
     fn unknown(&mut self, path: &str, position: Position, nearest: impl FnOnce(&Table) -> Option<String>) {
         const MOST_SUGGESTIONS: usize = 100;
+        // In `{password:x}` the value is a part of the key, for want of a blank. Values are not shown.
+        if let Some((key, _)) = path.split_once(':') {
+            let what = "has no blank between its colon and its value";
+            let problem = Problem::warning(self.origin(position), &printable(key), what);
+            return self.values.unknown.push(problem.advise("Write one"));
+        }
         let few = self.values.unknown.len() < MOST_SUGGESTIONS;
         let advice = match few.then(|| nearest(self.table)).flatten() {
             Some(nearest) => format!("Did you mean {}?", printable(&nearest)),

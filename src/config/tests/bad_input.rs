@@ -156,6 +156,12 @@ fn an_unknown_field_of_a_route_is_named_with_its_account() {
     assert_eq!(file("account-routes: {A: {pasword: x}}").warnings(), [expected]);
 }
 
+#[test]
+fn a_blank_that_is_missing_after_a_colon_is_named() {
+    let expected = "config.yaml:1:11: anchore.account: has no blank between its colon and its value. Write one";
+    assert_eq!(file("anchore: {account:x}").warnings(), [expected]);
+}
+
 #[rstest]
 #[case::plain("quiet: true\nquiet: false", "config.yaml:2:1: quiet: is set twice, first in line 1. Remove one of them")]
 #[case::case("quiet: true\nQuiet: false", "config.yaml:2:1: quiet: is set twice, first in line 1. Remove one of them")]
@@ -225,6 +231,8 @@ fn control_characters_and_long_texts_are_shown_harmlessly() {
 #[case("anchore: {password: {S3CRET: S3CRET}}")]
 #[case("anchore: {password: !S3CRET}")]
 #[case("anchore: {passwd: S3CRET}")]
+#[case("anchore: {password:S3CRET}")]
+#[case("account-routes: {a: {password:S3CRET}}")]
 #[case("anchore.http.proxy: 'ftp://u:S3CRET@p'")]
 #[case("kubeconfig: {user: {token: S3CRET}}")]
 #[case("kubeconfig: {user: {type: token, token: t}, cluster-cert: S3CRET, server: 'u:S3CRET@h'}")]
