@@ -176,9 +176,9 @@ impl FileLayer<'_> {
             Kind::Key => self.insert(path, position, node),
             Kind::Unknown => self.unknown(&path, position, |table| table.nearest(&path)),
             Kind::Section => match node.value {
-                Value::Null => {}
                 Value::Map(entries) => self.section(&path, entries),
-                Value::Scalar(_) | Value::List(_) => {
+                value if value.is_nothing() => {}
+                _ => {
                     let problem = Problem::error(self.origin(position), &path, "must be a map of further keys");
                     self.values.problems.push(problem);
                 }
@@ -201,7 +201,7 @@ impl FileLayer<'_> {
                 let value = Node::new(node.position, value);
                 self.route_field(account, Entry { key: field.to_owned(), position, value });
             }
-            (Value::Null, None) => self.account(name, position),
+            (value, None) if value.is_nothing() => self.account(name, position),
             (_, None) => {
                 let path = printable(&format!("{ROUTES}.{name}"));
                 let problem = Problem::error(self.origin(position), &path, "must be a map");

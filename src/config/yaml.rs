@@ -122,6 +122,18 @@ impl Node {
     }
 }
 
+impl Value {
+    /// Whether it sets nothing: null, an empty text or an empty list.
+    pub(super) fn is_nothing(&self) -> bool {
+        match self {
+            Self::Null => true,
+            Self::Scalar(text) => text.is_empty(),
+            Self::List(items) => items.is_empty(),
+            Self::Map(_) => false,
+        }
+    }
+}
+
 impl Extent {
     /// That of two values in one list or map.
     fn beside(self, other: Self) -> Self {

@@ -61,6 +61,7 @@ fn a_file_that_is_no_configuration_is_one_error_with_its_place(#[case] text: &[u
 #[case::marker("---\n")]
 #[case::empty_map("{}")]
 #[case::null_sections("anchore:\nlog: ~\naccount-routes:\n")]
+#[case::empty_sections("anchore: []\nlog: ''\naccount-routes: {a: []}\n")]
 fn a_file_that_sets_nothing_is_valid(#[case] text: &str) {
     assert_eq!(file(text).warnings(), Vec::<String>::new());
 }
