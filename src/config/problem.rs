@@ -68,6 +68,16 @@ pub struct LoadError {
     pub problems: Vec<Problem>,
 }
 
+impl Origin {
+    /// The environment variable that a value in the file names.
+    pub(super) fn variable(&self) -> Option<&str> {
+        match self {
+            Self::File { variable, .. } => variable.as_deref(),
+            _ => None,
+        }
+    }
+}
+
 impl Problem {
     pub(super) fn error(origin: Origin, key: &str, what: impl Into<String>) -> Self {
         Self { severity: Severity::Error, origin, key: Some(key.to_owned()), what: what.into(), advice: None }

@@ -125,8 +125,13 @@ impl<'e> Reader<'e> {
 
     /// Notes that the key is not set, although another one that needs it is.
     pub(super) fn missing<K>(&mut self, key: &Key<K>, given: &Key<K>, advice: &str) {
-        let what = format!("is missing, while {} is set", printable(given.path));
-        let problem = Problem::error(self.origin(given), &printable(key.path), what);
+        let unset = self.values.found.get(key.path).filter(|found| found.origin.variable().is_some());
+        let (origin, reason) = match unset {
+            Some(found) => (found.origin.clone(), ", because the variable it is taken from is not set"),
+            None => (self.origin(given), ""),
+        };
+        let what = format!("is missing, while {} is set{reason}", printable(given.path));
+        let problem = Problem::error(origin, &printable(key.path), what);
         self.problems.push(problem.advise(advice));
     }
 
@@ -219,10 +224,10 @@ impl<'e> Reader<'e> {
 
 /// How a text is named in a message about it.
 pub(super) fn subject(text: &str, secret: bool, origin: &Origin) -> String {
-    match origin {
-        Origin::File { variable: Some(variable), .. } => format!("the value of ${variable}"),
-        _ if secret => "the value".to_owned(),
-        _ => quoted(text),
+    match origin.variable() {
+        Some(variable) => format!("the value of ${variable}"),
+        None if secret => "the value".to_owned(),
+        None => quoted(text),
     }
 }
 

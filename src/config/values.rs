@@ -241,7 +241,7 @@ impl FileLayer<'_> {
         match value {
             Value::Null => None,
             Value::Scalar(text) => {
-                let Item { text, origin } = self.expand(path, at, text)?;
+                let Item { text, origin } = self.expand(path, at, text);
                 Some(Found { content: Content::Text(text), origin })
             }
             Value::Map(_) => Some(Found { content: Content::Map, origin: self.origin(at) }),
@@ -255,7 +255,7 @@ impl FileLayer<'_> {
     fn item(&mut self, path: &str, node: Node) -> Option<Item> {
         match node.value {
             Value::Null => None,
-            Value::Scalar(text) => self.expand(path, node.position, text),
+            Value::Scalar(text) => Some(self.expand(path, node.position, text)).filter(|item| !item.text.is_empty()),
             Value::List(_) | Value::Map(_) => {
                 let what = "an entry of the list must be a text, not a list or a map";
                 self.values.problems.push(Problem::error(self.origin(node.position), &printable(path), what));
@@ -264,24 +264,24 @@ impl FileLayer<'_> {
         }
     }
 
-    /// Replaces a text that is `$NAME` or `${NAME}` as a whole; `None` is not set.
-    fn expand(&mut self, path: &str, at: Position, text: String) -> Option<Item> {
+    /// Replaces a text that is `$NAME` or `${NAME}` as a whole; an empty text is not set.
+    fn expand(&mut self, path: &str, at: Position, text: String) -> Item {
         if let Some(literal) = text.strip_prefix('$').filter(|rest| variable_reference(rest).is_some()) {
-            return Some(Item { text: literal.to_owned(), origin: self.origin(at) });
+            return Item { text: literal.to_owned(), origin: self.origin(at) };
         }
         let Some(name) = variable_reference(&text) else {
-            return Some(Item { origin: self.origin(at), text });
+            return Item { origin: self.origin(at), text };
         };
         let origin = Origin::File { file: self.file.to_owned(), position: Some(at), variable: Some(name.to_owned()) };
         match self.environment.variables.get(name) {
-            Some(value) => Some(Item { text: value.clone(), origin }),
-            None if key::is_own_variable(name) => None,
+            Some(value) => Item { text: value.clone(), origin },
+            None if key::is_own_variable(name) => Item { text: String::new(), origin },
             None => {
                 // The name is not printed: it may be a password that begins with a dollar sign.
                 let what = "looks like an environment variable that is not set, and is taken literally";
                 let warning = Problem::warning(self.origin(at), &printable(path), what);
                 self.values.problems.push(warning.advise("Set the variable, or write $$ for a literal $"));
-                Some(Item { origin: self.origin(at), text })
+                Item { origin: self.origin(at), text }
             }
         }
     }

@@ -86,7 +86,8 @@ fn a_text_is_what_the_file_says(#[case] text: &str, #[case] expected: &str) {
 #[test]
 fn a_variable_of_our_own_that_is_not_set_leaves_the_key_unset() {
     let setup = file("anchore: {url: 'https://a', user: u, password: $ANCHORE_K8S_INVENTORY_ANCHORE_PASSWORD}");
-    let expected = "config.yaml:1:16: anchore.password: is missing, while anchore.url is set. \
+    let expected = "config.yaml:1:48 ($ANCHORE_K8S_INVENTORY_ANCHORE_PASSWORD): anchore.password: is missing, while \
+                    anchore.url is set, because the variable it is taken from is not set. \
                     Set all of anchore.url, anchore.user and anchore.password, or none";
     assert_eq!(setup.errors(), [expected]);
 }
