@@ -94,7 +94,7 @@ pub struct Overrides {
     pub mode: Option<String>,
     /// `-p`.
     pub polling_interval_seconds: Option<String>,
-    /// `-n`: replaces `namespace-selectors.include` and the old `namespaces`.
+    /// `-n`: replaces `namespace-selectors.include` and the old `namespaces`; the word `all` means all.
     pub namespaces: Vec<String>,
     /// `-i`.
     pub verbose_inventory_reports: Option<bool>,

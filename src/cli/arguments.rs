@@ -86,10 +86,10 @@ pub struct Arguments {
     #[arg(add = ArgValueCompleter::new(completion::contexts))]
     context: Option<String>,
 
-    /// Only these namespaces
+    /// Only these namespaces [default: all]
     ///
-    /// Exact names, separated by commas; the flag may be repeated. Default: all. What the configuration excludes stays
-    /// excluded.
+    /// Exact names, separated by commas, or the word all; the flag may be repeated. What the configuration excludes
+    /// stays excluded.
     ///
     /// Environment: ANCHORE_K8S_INVENTORY_NAMESPACE_SELECTORS_INCLUDE
     #[arg(short, long, value_name = "NAMES", value_delimiter = ',', help_heading = CLUSTER)]

@@ -102,10 +102,11 @@ impl Values {
         }
         // A flag without any name, as from an unset variable of a shell, must not widen what is read to everything.
         if overrides.namespaces.iter().any(|name| !name.is_empty()) {
-            let origin = Origin::Flag("--namespaces");
             let content = Content::Text(overrides.namespaces.join(","));
-            self.found.remove("namespaces");
-            self.found.insert("namespace-selectors.include".to_owned(), Found { content, origin });
+            self.found.remove("namespace-selectors.include");
+            // The old key, because the flag means it: the word `all` means all.
+            let found = Found { content, origin: Origin::Flag("--namespaces") };
+            self.found.insert("namespaces".to_owned(), found);
         }
     }
 

@@ -125,6 +125,13 @@ fn flags_for_namespaces_replace_what_is_included_but_not_what_is_excluded() {
 }
 
 #[test]
+fn the_word_all_means_all_namespaces_as_a_flag_too() {
+    let setup = file("namespace-selectors: {include: [a]}").flags(|flags| flags.namespaces = vec!["all".to_owned()]);
+    assert_eq!(setup.config().selectors.include, Vec::<String>::new());
+    assert_eq!(setup.shown_line("include"), "include: [] # --namespaces");
+}
+
+#[test]
 fn empty_flags_count_as_not_given() {
     let setup = file("namespace-selectors: {include: [a]}\nmode: periodic").flags(|flags| {
         flags.namespaces = vec![String::new()];
