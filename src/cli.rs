@@ -214,6 +214,11 @@ mod tests {
     }
 
     #[test]
+    fn a_negative_number_is_a_value_to_be_checked_like_any_other() {
+        assert_eq!(settings("-p -1").polling_interval_seconds.as_deref(), Some("-1"));
+    }
+
+    #[test]
     fn output_and_dry_run_are_understood() {
         let expected =
             Invocation::Report { overrides: Overrides::default(), output: Some(OutputFormat::Table), dry_run: true };

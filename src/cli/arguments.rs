@@ -106,7 +106,7 @@ pub struct Arguments {
     /// Seconds from one report to the next in periodic mode [default: 300]
     ///
     /// Environment: ANCHORE_K8S_INVENTORY_POLLING_INTERVAL_SECONDS
-    #[arg(short, long, value_name = "N", help_heading = RUN)]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, help_heading = RUN)]
     polling_interval_seconds: Option<String>,
 
     /// Print this on standard output and send nothing (adhoc mode only)
