@@ -41,9 +41,9 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// For a body of this size: a server takes in a report before it answers, so each MiB adds a second.
+    /// For a body of this size: a server takes in a report before it answers, so each whole MiB adds a second.
     pub(super) fn for_body(step: Option<Duration>, byte_len: u64) -> Self {
-        let ingestion = Duration::from_millis(byte_len.saturating_mul(1_000) >> 20);
+        let ingestion = Duration::from_secs(byte_len >> 20);
         Self { step, answer: step.map(|step| step.saturating_add(ingestion)) }
     }
 }
@@ -141,10 +141,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_mebibyte_adds_a_second_to_the_wait_for_the_answer() {
+    fn each_whole_mebibyte_adds_a_second_to_the_wait_for_the_answer() {
         let seconds = |byte_len| Patience::for_body(Some(Duration::from_secs(10)), byte_len).answer;
 
         assert_eq!(seconds(0), Some(Duration::from_secs(10)));
+        assert_eq!(seconds((1 << 20) - 1), Some(Duration::from_secs(10)));
         assert_eq!(seconds(110 << 20), Some(Duration::from_mins(2)));
         assert_eq!(Patience::for_body(None, 110 << 20).answer, None);
     }
