@@ -107,17 +107,16 @@ impl AdhocDelivery {
     /// There will be none; why the batch has failed.
     async fn wait(&self, backoff: &mut Backoff, asked: Option<Duration>, error: &AttemptError) -> Result<(), String> {
         let remaining = self.retry.saturating_sub(self.started.elapsed());
-        let wait = backoff.next_wait(asked);
-        if asked.is_some() && wait > remaining {
+        if let Some(asked) = asked.filter(|asked| *asked > remaining) {
             return Err(format!(
                 "{error}; the server asks to wait {} s, which is longer than anchore.http.retry-seconds allows",
-                wait.as_secs()
+                asked.as_secs()
             ));
         }
         if remaining.is_zero() {
             return Err(error.to_string());
         }
-        let wait = wait.min(remaining);
+        let wait = backoff.next_wait(asked).min(remaining);
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(%error, wait_ms, "report not accepted yet, it is sent again");
         tokio::select! {

@@ -19,7 +19,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub enum Disposition {
     /// It may be accepted in a moment: send it again, not before `after` if the server asked for a time.
     Retry {
-        /// What the server asks for, within reason.
+        /// What the server asks for; [`Backoff`] says how much of it is waited.
         after: Option<Duration>,
     },
     /// It will be accepted once someone has changed something; until then, neither will any other of this account.
@@ -56,7 +56,7 @@ fn of_status(refusal: &Refusal) -> Disposition {
 }
 
 fn retry(refusal: &Refusal) -> Disposition {
-    Disposition::Retry { after: refusal.retry_after.map(|wait| wait.min(LONGEST_REQUESTED_WAIT)) }
+    Disposition::Retry { after: refusal.retry_after }
 }
 
 /// A user of the admin account is told that the account does not exist; any other user that a right is missing in it.
@@ -84,12 +84,12 @@ impl Backoff {
         Self { next: FIRST_WAIT }
     }
 
-    /// The wait before the next attempt: what the server asked for, else the next of the row.
+    /// The wait before the next attempt: what the server asked for, within reason, else the next of the row.
     pub(crate) fn next_wait(&mut self, requested: Option<Duration>) -> Duration {
         let wait = jittered(self.next, random_fraction());
         self.next = self.next.saturating_mul(2).min(LONGEST_WAIT);
         // A request to come back at once is answered with the shortest wait.
-        requested.map_or(wait, |requested| requested.max(FIRST_WAIT / 2))
+        requested.map_or(wait, |requested| requested.clamp(FIRST_WAIT / 2, LONGEST_REQUESTED_WAIT))
     }
 }
 
@@ -203,11 +203,10 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_asks_for_is_obeyed_up_to_ten_minutes() {
-        let asked = |seconds| disposition(&refused_for(503, "", Some(Duration::from_secs(seconds))), "team-a");
+    fn the_time_that_the_server_asks_for_goes_with_the_disposition() {
+        let asked = Some(Duration::from_hours(24));
 
-        assert_eq!(asked(7), Disposition::Retry { after: Some(Duration::from_secs(7)) });
-        assert_eq!(asked(86_400), Disposition::Retry { after: Some(Duration::from_mins(10)) });
+        assert_eq!(disposition(&refused_for(503, "", asked), "team-a"), Disposition::Retry { after: asked });
     }
 
     #[test]
@@ -220,9 +219,10 @@ mod tests {
     }
 
     #[test]
-    fn a_requested_wait_replaces_the_own_but_is_never_nothing() {
+    fn a_requested_wait_replaces_the_own_but_is_never_nothing_and_never_above_ten_minutes() {
         let mut backoff = Backoff::new();
 
+        assert_eq!(backoff.next_wait(Some(Duration::from_hours(24))), Duration::from_mins(10));
         assert_eq!(backoff.next_wait(Some(Duration::from_secs(90))), Duration::from_secs(90));
         assert_eq!(backoff.next_wait(Some(Duration::ZERO)), Duration::from_millis(250));
     }
