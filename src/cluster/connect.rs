@@ -253,15 +253,14 @@ fn from_files(files: &[PathBuf], context: Option<&str>, environment: &Environmen
     let chosen = kubeconfig::choose(files, context)?;
     let cluster = &chosen.cluster;
     let wrong = |reason: String| ConnectError::Server { cluster: chosen.cluster_name.clone(), reason };
-    let server = cluster.server.as_deref().filter(|server| !server.is_empty());
-    let server = server_url(server.ok_or_else(|| wrong("it is missing".to_owned()))?).map_err(wrong)?;
+    let server = cluster.server.as_deref().ok_or_else(|| wrong("it is missing".to_owned()))?;
+    let server = server_url(server).map_err(wrong)?;
     let mut config = Config::new(server.as_str().parse().map_err(|error| wrong(format!("{error}")))?);
     config.root_cert = kubeconfig::certificate_authorities(cluster)?;
     config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or_default();
     config.disable_compression = cluster.disable_compression.unwrap_or_default();
     config.tls_server_name.clone_from(&cluster.tls_server_name);
-    let own_proxy = cluster.proxy_url.as_deref().filter(|url| !url.is_empty());
-    config.proxy_url = proxy_for(&server, own_proxy, environment)?;
+    config.proxy_url = proxy_for(&server, cluster.proxy_url.as_deref(), environment)?;
     config.auth_info = chosen.user;
     let token_file = take_token_file(&mut config.auth_info);
     Ok(Access { config, name: Some(chosen.cluster_name), token_file })
@@ -297,7 +296,7 @@ fn in_cluster() -> Result<Access, ConnectError> {
 
 /// Token files are read here, because kube sends their line end with the token, which no server accepts.
 fn take_token_file(user: &mut AuthInfo) -> Option<PathBuf> {
-    user.token_file.take().filter(|file| !file.is_empty()).map(PathBuf::from)
+    user.token_file.take().map(PathBuf::from)
 }
 
 /// kubectl takes an address without a scheme as http.

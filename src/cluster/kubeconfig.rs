@@ -1,8 +1,9 @@
 //! Which cluster, from the files people have: `kubeconfig.path`, a list in `$KUBECONFIG`, `~/.kube/config`.
 //!
-//! Reading and merging are kube's. Choosing the context, the certificate authority and the proxy is done here, so that
-//! each mistake names the file and the name that is wrong, and so that no line of a file that holds tokens is repeated
-//! in a message.
+//! Parsing and merging are kube's. What a file leaves empty counts as not set, as it does for kubectl: the tools that
+//! write these files leave `current-context: ""` and `client-certificate: ""` in them. Reading the file and choosing the
+//! context and the certificate authority are done here too, so that each mistake names the file and the name that is
+//! wrong, and so that no line of a file that holds tokens is repeated in a message.
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use kube::config::{AuthInfo, Cluster, ExecAuthCluster, Kubeconfig, KubeconfigError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::connect::ConnectError;
 use crate::config::Environment;
@@ -45,12 +47,12 @@ pub(crate) fn default_files(environment: &Environment) -> Vec<PathBuf> {
 pub(crate) fn choose(files: &[PathBuf], context: Option<&str>) -> Result<Chosen, ConnectError> {
     let mut merged = Kubeconfig::default();
     for file in files {
-        let next = Kubeconfig::read_from(file).map_err(|error| unreadable(file, &error))?;
-        merged = merged.merge(next).map_err(|error| unreadable(file, &error))?;
+        merged = merged.merge(read(file)?).map_err(|error| unreadable(file, &error))?;
     }
     let shown = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
-    let current = merged.current_context.as_deref().filter(|name| !name.is_empty());
-    let wanted = context.or(current).ok_or_else(|| ConnectError::NoCurrentContext { files: shown.clone() })?;
+    let wanted = context
+        .or(merged.current_context.as_deref())
+        .ok_or_else(|| ConnectError::NoCurrentContext { files: shown.clone() })?;
     let context = merged.contexts.iter().find(|named| named.name == wanted);
     let Some(chosen) = context.and_then(|named| named.context.clone()) else {
         let known = merged.contexts.iter().map(|named| named.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -77,14 +79,14 @@ pub(crate) fn choose(files: &[PathBuf], context: Option<&str>) -> Result<Chosen,
 
 /// The names of all contexts in `files`, for completion. Unreadable files have none.
 pub(super) fn context_names(files: &[PathBuf]) -> Vec<String> {
-    let read = files.iter().filter_map(|file| Kubeconfig::read_from(file).ok());
+    let read = files.iter().filter_map(|file| read(file).ok());
     read.flat_map(|kubeconfig| kubeconfig.contexts.into_iter().map(|named| named.name)).collect()
 }
 
 /// The certificate authorities of a cluster entry; `None` leaves the decision to the system's.
 pub(crate) fn certificate_authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, ConnectError> {
     let (origin, pem) = match (&cluster.certificate_authority_data, &cluster.certificate_authority) {
-        (Some(data), _) if !data.is_empty() => {
+        (Some(data), _) => {
             let origin = "certificate-authority-data of the kubeconfig".to_owned();
             let pem = BASE64_STANDARD.decode(data).map_err(|error| ConnectError::Certificate {
                 origin: origin.clone(),
@@ -92,12 +94,12 @@ pub(crate) fn certificate_authorities(cluster: &Cluster) -> Result<Option<Vec<Ve
             })?;
             (origin, pem)
         }
-        (_, Some(file)) if !file.is_empty() => {
+        (None, Some(file)) => {
             let pem = std::fs::read(file)
                 .map_err(|error| ConnectError::Certificate { origin: file.clone(), reason: error.to_string() })?;
             (file.clone(), pem)
         }
-        _ => return Ok(None),
+        (None, None) => return Ok(None),
     };
     decode_certificates(&origin, &pem).map(Some)
 }
@@ -115,10 +117,91 @@ pub(crate) fn decode_certificates(origin: &str, pem: &[u8]) -> Result<Vec<Vec<u8
     Ok(certificates)
 }
 
+/// One file, with its relative paths starting from its folder.
+fn read(file: &Path) -> Result<Kubeconfig, ConnectError> {
+    let wrong = |reason: String| ConnectError::Kubeconfig { file: file.to_owned(), reason };
+    let bytes = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    let text = decode(&bytes).ok_or_else(|| wrong("it is not text".to_owned()))?;
+    let mut kubeconfig = Kubeconfig::from_yaml(&text).map_err(|error| unreadable(file, &error))?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    unset_if_empty(&mut kubeconfig.current_context);
+    for cluster in kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
+        tidy_cluster(cluster, folder);
+    }
+    for user in kubeconfig.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut()) {
+        tidy_user(user, folder);
+    }
+    Ok(kubeconfig)
+}
+
+/// UTF-8, or UTF-16 with its byte order mark: what redirecting output writes in Windows' own shell.
+fn decode(bytes: &[u8]) -> Option<String> {
+    let utf16 = |units: &[u8], unit: fn([u8; 2]) -> u16| {
+        let (pairs, rest) = units.as_chunks::<2>();
+        let units: Vec<u16> = pairs.iter().copied().map(unit).collect();
+        rest.is_empty().then(|| String::from_utf16(&units).ok()).flatten()
+    };
+    match bytes {
+        [0xff, 0xfe, units @ ..] => utf16(units, u16::from_le_bytes),
+        [0xfe, 0xff, units @ ..] => utf16(units, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, text @ ..] | text => std::str::from_utf8(text).ok().map(str::to_owned),
+    }
+}
+
+fn tidy_cluster(cluster: &mut Cluster, folder: &Path) {
+    for field in [&mut cluster.server, &mut cluster.tls_server_name, &mut cluster.proxy_url] {
+        unset_if_empty(field);
+    }
+    start_from(folder, &mut cluster.certificate_authority);
+    without_line_breaks(&mut cluster.certificate_authority_data);
+}
+
+fn tidy_user(user: &mut AuthInfo, folder: &Path) {
+    for field in [&mut user.username, &mut user.impersonate, &mut user.impersonate_uid] {
+        unset_if_empty(field);
+    }
+    for file in [&mut user.client_certificate, &mut user.client_key, &mut user.token_file] {
+        start_from(folder, file);
+    }
+    without_line_breaks(&mut user.client_certificate_data);
+    let mut key = user.client_key_data.as_ref().map(|key| key.expose_secret().to_owned());
+    without_line_breaks(&mut key);
+    user.client_key_data = key.map(SecretString::from);
+    user.token.take_if(|token| token.expose_secret().is_empty());
+    // A user name without a password is sent with an empty one.
+    user.password = user.username.as_ref().map(|_| user.password.take().unwrap_or_default());
+    if let Some(exec) = &mut user.exec
+        && exec.command.as_ref().is_some_and(|command| command.contains(std::path::MAIN_SEPARATOR))
+    {
+        // Without a separator it is looked up in PATH.
+        start_from(folder, &mut exec.command);
+    }
+}
+
+fn unset_if_empty(field: &mut Option<String>) {
+    field.take_if(|text| text.is_empty());
+}
+
+fn start_from(folder: &Path, file: &mut Option<String>) {
+    unset_if_empty(file);
+    if let Some(file) = file
+        && let Some(path) = folder.join(&*file).to_str()
+    {
+        *file = path.to_owned();
+    }
+}
+
+/// Base64 may be written on several lines, which its decoder here does not know.
+fn without_line_breaks(base64: &mut Option<String>) {
+    if let Some(base64) = base64 {
+        base64.retain(|c| !c.is_ascii_whitespace());
+    }
+    unset_if_empty(base64);
+}
+
 fn unreadable(file: &Path, error: &KubeconfigError) -> ConnectError {
     let reason = match error {
-        // The full text of these two repeats the path, or lines of the file.
-        KubeconfigError::ReadConfig(error, _) => error.to_string(),
+        // Its full text repeats lines of the file.
         KubeconfigError::Parse(error) => error.without_snippet().to_string(),
         other => other.to_string(),
     };
@@ -130,6 +213,7 @@ mod tests {
     use std::fs;
 
     use pretty_assertions::assert_eq;
+    use serde_json::json;
 
     use super::*;
 
@@ -197,6 +281,57 @@ contexts:
         assert!(message.starts_with("kubeconfig FILE cannot be used: "), "{message}");
         assert!(message.contains("line 3"), "{message}");
         assert!(!message.contains("s3cret-canary"), "{message}");
+    }
+
+    #[test]
+    fn what_is_left_empty_is_not_set() {
+        let (_folder, file) = folder_with(
+            "config",
+            "{current-context: c, contexts: [{name: c, context: {cluster: edge, user: u}}], \
+             clusters: [{name: edge, cluster: {server: 'https://edge', certificate-authority: '', \
+             certificate-authority-data: '', tls-server-name: '', proxy-url: ''}}], \
+             users: [{name: u, user: {username: '', password: '', token: '', tokenFile: '', client-certificate: '', \
+             client-certificate-data: '', client-key: '', client-key-data: '', as: '', as-uid: ''}}]}",
+        );
+        let chosen = choose(&[file], None).expect("readable");
+        assert_eq!(serde_json::to_value(chosen.cluster).expect("JSON"), json!({"server": "https://edge"}));
+        assert_eq!(serde_json::to_value(chosen.user).expect("JSON"), json!({}));
+    }
+
+    #[test]
+    fn an_empty_current_context_leaves_the_choice_to_the_next_file() {
+        let (folder, first) = folder_with("first", "current-context: ''\n");
+        let second = folder.path().join("second");
+        fs::write(&second, TWO_CONTEXTS).expect("written");
+        assert_eq!(choose(&[first, second], None).expect("readable").cluster_name, "staging-cluster");
+    }
+
+    #[test]
+    fn base64_may_be_written_on_several_lines() {
+        let config =
+            TWO_CONTEXTS.replace("certificate-authority: ca.crt", "certificate-authority-data: \"QUJD\\nREVG\\n\"");
+        let (_folder, file) = folder_with("config", &config);
+        let chosen = choose(&[file], None).expect("readable");
+        assert_eq!(chosen.cluster.certificate_authority_data.as_deref(), Some("QUJDREVG"));
+    }
+
+    #[test]
+    fn a_file_may_be_utf_16_and_bytes_that_are_no_text_are_refused() {
+        let units = |convert: fn(u16) -> [u8; 2]| TWO_CONTEXTS.encode_utf16().flat_map(convert).collect::<Vec<u8>>();
+        let little_endian = [&[0xff, 0xfe][..], &units(u16::to_le_bytes)].concat();
+        let big_endian = [&[0xfe, 0xff][..], &units(u16::to_be_bytes)].concat();
+        let marked = [&[0xef, 0xbb, 0xbf][..], TWO_CONTEXTS.as_bytes()].concat();
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("config");
+        for readable in [little_endian, big_endian, marked] {
+            fs::write(&file, readable).expect("written");
+            let files = std::slice::from_ref(&file);
+            assert_eq!(choose(files, None).expect("readable").cluster_name, "staging-cluster");
+        }
+        for wrong in [&b"\xff\xfeabc"[..], b"\xff\xfe\x00\xd8", b"\x7fELF\x80"] {
+            fs::write(&file, wrong).expect("written");
+            assert_eq!(failure(&file, None), "kubeconfig FILE cannot be used: it is not text");
+        }
     }
 
     #[test]
