@@ -6,14 +6,15 @@
 
 pub mod collect;
 pub mod connect;
+mod credentials;
 mod gunzip;
 pub(crate) mod intake;
 mod kubeconfig;
 mod list;
-mod plugin;
 pub mod progress;
 mod request;
 mod select;
+mod service_account;
 pub mod snapshot;
 mod stream;
 pub mod strings;

@@ -269,7 +269,6 @@ pub(crate) fn concerns_one_request(error: &RequestError) -> bool {
         RequestError::Unreachable { .. }
             | RequestError::NotTried
             | RequestError::TimedOut(_)
-            | RequestError::NoCredentials(_)
             | RequestError::Unauthorized(_)
             | RequestError::NotKubernetes { .. }
     )

@@ -10,18 +10,15 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use kube::client::ClientBuilder;
 use kube::config::{AuthInfo, KubeconfigError, LoadDataError};
 use kube::{Client, Config};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use url::Url;
 
 use super::request::chain;
-use super::{kubeconfig, plugin};
+use super::{credentials, kubeconfig, service_account};
 use crate::config::Environment;
 use crate::config::anchore::ProxySetting;
 use crate::config::kubernetes::{ClusterAccess, ExplicitAccess, ExplicitUser, KubeconfigConfig};
 use crate::proxy::{self, ProxyError};
-
-/// Where a pod finds its service account.
-const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// The name that the peer's chart and its sample configuration put where nobody chose one.
 const PLACEHOLDER_NAME: &str = "docker-desktop";
@@ -195,12 +192,6 @@ impl Connection {
         Ok(())
     }
 
-    /// What the credential plugin did wrong, if it is why a request could not be sent.
-    pub(crate) fn plugin_failure(&self, error: &kube::Error) -> Option<ConnectError> {
-        let kube::Error::Service(cause) = error else { return None };
-        plugin::explain(cause.downcast_ref()?, &self.config.auth_info)
-    }
-
     /// The API server's address for messages: without a path, and without a password somebody may have put into it.
     pub(crate) fn server(&self) -> String {
         let url = &self.config.cluster_url;
@@ -234,14 +225,14 @@ fn resolve(settings: &KubeconfigConfig, environment: &Environment) -> Result<Acc
     let context = settings.context.as_deref();
     match &settings.access {
         ClusterAccess::File(path) => from_files(&[environment.working_directory.join(path)], context, environment),
-        ClusterAccess::InCluster => in_cluster(),
+        ClusterAccess::InCluster => in_cluster(environment),
         ClusterAccess::Explicit(explicit) => from_settings(explicit, settings.cluster_name.as_deref(), environment),
         ClusterAccess::Default => {
             let files = kubeconfig::default_files(environment);
             if !files.is_empty() {
                 from_files(&files, context, environment)
-            } else if PathBuf::from(SERVICE_ACCOUNT).join("token").exists() {
-                in_cluster()
+            } else if Path::new(service_account::FOLDER).join("token").exists() {
+                in_cluster(environment)
             } else {
                 Err(ConnectError::NoCluster)
             }
@@ -288,10 +279,9 @@ fn from_settings(
     Ok(Access { config, name: None, token_file: None })
 }
 
-fn in_cluster() -> Result<Access, ConnectError> {
-    let mut config = Config::incluster_env().map_err(|error| ConnectError::ServiceAccount(chain(&error)))?;
-    let token_file = take_token_file(&mut config.auth_info);
-    Ok(Access { config, name: None, token_file })
+fn in_cluster(environment: &Environment) -> Result<Access, ConnectError> {
+    let (config, token_file) = service_account::settings(Path::new(service_account::FOLDER), environment)?;
+    Ok(Access { config, name: None, token_file: Some(token_file) })
 }
 
 /// Token files are read here, because kube sends their line end with the token, which no server accepts.
@@ -326,35 +316,20 @@ fn proxy_for(server: &Url, own: Option<&str>, environment: &Environment) -> Resu
     url.as_str().parse().map(Some).map_err(|_| ConnectError::Client("the proxy's address is not a URI".to_owned()))
 }
 
-/// Builds a client, running exec plugins and reading files on a thread that may block.
+/// Builds a client, with files read on a thread that may block.
 async fn build(config: &Config, token_file: Option<&PathBuf>) -> Result<Client, ConnectError> {
     let mut config = config.clone();
-    let user = config.auth_info.clone();
-    if let Some(file) = token_file {
-        match read_token(file) {
-            Ok(token) => config.auth_info.token = Some(token),
-            // Of both, the file counts for as long as it can be read: that is client-go's rule.
-            Err(_) if config.auth_info.token.is_some() => {}
-            Err(reason) => return Err(ConnectError::Token { origin: file.display().to_string(), reason }),
-        }
-    }
+    credentials::complete(&mut config.auth_info, token_file.map(PathBuf::as_path)).await?;
     config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
     // Retrying is decided where it is known what a request is for.
     config.default_retry = false;
     let built = tokio::task::spawn_blocking(move || ClientBuilder::try_from(config).map(ClientBuilder::build)).await;
-    built.map_err(|error| ConnectError::Client(error.to_string()))?.map_err(|error| explain(&error, &user))
-}
-
-fn read_token(file: &Path) -> Result<SecretString, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    let token = text.trim();
-    if token.is_empty() { Err("it is empty".to_owned()) } else { Ok(SecretString::from(token)) }
+    built.map_err(|error| ConnectError::Client(error.to_string()))?.map_err(|error| explain(&error))
 }
 
 /// kube's error in our words.
-fn explain(error: &kube::Error, user: &AuthInfo) -> ConnectError {
+fn explain(error: &kube::Error) -> ConnectError {
     match error {
-        kube::Error::Auth(error) => plugin::explain(error, user).unwrap_or_else(|| ConnectError::Client(chain(error))),
         kube::Error::InferKubeconfig(
             KubeconfigError::LoadClientCertificate(cause) | KubeconfigError::LoadClientKey(cause),
         ) => match cause {
@@ -429,31 +404,6 @@ mod tests {
         let (message, configuration) = failure(&format!("{{exec: {exec}}}")).await;
         assert!(message.contains("\"no-such-plugin\"") && message.ends_with("install it. Get it."), "{message}");
         assert!(configuration);
-    }
-
-    #[tokio::test]
-    async fn a_failing_plugin_is_quoted_without_what_it_printed_as_credentials() {
-        let script = "'echo s3cret-canary; exit 3'";
-        let exec = format!("{{apiVersion: client.authentication.k8s.io/v1, command: sh, args: [-c, {script}]}}");
-        let (message, configuration) = failure(&format!("{{exec: {exec}}}")).await;
-        assert!(message.ends_with("it ended with exit status: 3"), "{message}");
-        assert!(!message.contains("s3cret-canary"), "{message}");
-        assert!(!configuration, "it ran, so this is no mistake of configuration");
-    }
-
-    #[tokio::test]
-    async fn a_failing_plugin_that_may_not_ask_is_quoted() {
-        let exec = "{apiVersion: client.authentication.k8s.io/v1, command: sh, args: [-c, 'echo log in >&2; exit 3']";
-        let (message, _) = failure(&format!("{{exec: {exec}, interactiveMode: Never}}}}")).await;
-        assert!(message.ends_with("it ended with exit status: 3: log in"), "{message}");
-    }
-
-    #[tokio::test]
-    async fn a_plugin_that_prints_no_credentials_is_not_quoted() {
-        let exec = "{apiVersion: client.authentication.k8s.io/v1, command: echo, args: [s3cret-canary]}";
-        let (message, _) = failure(&format!("{{exec: {exec}}}")).await;
-        assert!(message.contains("not an ExecCredential"), "{message}");
-        assert!(!message.contains("s3cret-canary"), "{message}");
     }
 
     #[tokio::test]

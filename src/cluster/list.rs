@@ -250,7 +250,6 @@ fn is_better_paged(error: &RequestError) -> bool {
         | RequestError::Expired(_) => true,
         RequestError::Unreachable { .. }
         | RequestError::NotTried
-        | RequestError::NoCredentials(_)
         | RequestError::Unauthorized(_)
         | RequestError::Forbidden(_)
         | RequestError::NotFound(_)

@@ -43,9 +43,6 @@ pub(crate) enum RequestError {
     /// The answer is not what its content type says.
     #[error("the API server's answer makes no sense: {0}")]
     Malformed(String),
-    /// There are no credentials to send, because their plugin gave none.
-    #[error("{0}")]
-    NoCredentials(String),
     /// 401, also with renewed credentials.
     #[error("the API server does not accept the credentials (401): {0}; renew the token or certificate")]
     Unauthorized(String),
@@ -139,16 +136,8 @@ impl<'a> Api<'a> {
         let response = tokio::time::timeout(self.timeout, client.send(request))
             .await
             .map_err(|_| RequestError::TimedOut(self.timeout))?
-            .map_err(|error| self.unsent(&error))?;
+            .map_err(|error| RequestError::Unreachable { server: self.connection.server(), reason: reason(&error) })?;
         Ok((response, generation))
-    }
-
-    /// Why no answer came. Expired credentials are renewed on the way, so their plugin may be to blame.
-    fn unsent(&self, error: &kube::Error) -> RequestError {
-        match self.connection.plugin_failure(error) {
-            Some(failure) => RequestError::NoCredentials(failure.to_string()),
-            None => RequestError::Unreachable { server: self.connection.server(), reason: reason(error) },
-        }
     }
 
     async fn answer(&self, response: Response<Body>) -> Result<Answer<'a>, RequestError> {
