@@ -23,6 +23,9 @@ use crate::proxy::{self, ProxyError};
 /// The name that the peer's chart and its sample configuration put where nobody chose one.
 const PLACEHOLDER_NAME: &str = "docker-desktop";
 
+/// Where a kubeconfig names a proxy, for messages.
+const OWN_PROXY: &str = "proxy-url of the kubeconfig";
+
 /// Sent with every request.
 const USER_AGENT: &str = concat!("anchore-k8s-inventory/", env!("CARGO_PKG_VERSION"));
 
@@ -113,6 +116,14 @@ pub enum ConnectError {
         /// Its exit status, or what is wrong with its answer.
         reason: String,
     },
+    /// The user is one of an `auth-provider`.
+    #[error("the auth-provider {provider:?} of the kubeconfig gives no credentials: {reason}")]
+    AuthProvider {
+        /// Its name.
+        provider: String,
+        /// What is missing, and what to do.
+        reason: &'static str,
+    },
     /// The pod's service account cannot be used.
     #[error("the pod's service account cannot be used: {0}")]
     ServiceAccount(String),
@@ -137,6 +148,8 @@ pub struct Connection {
     config: Config,
     token_file: Option<PathBuf>,
     current: RwLock<Current>,
+    /// Held while credentials are renewed.
+    renewing: tokio::sync::Mutex<()>,
 }
 
 struct Current {
@@ -167,7 +180,8 @@ impl Connection {
         warn_of_placeholder(&cluster_name, access.name.as_deref());
         let client = build(&access.config, access.token_file.as_ref()).await?;
         let current = RwLock::new(Current { client, generation: 0 });
-        Ok(Self { cluster_name, config: access.config, token_file: access.token_file, current })
+        let renewing = tokio::sync::Mutex::new(());
+        Ok(Self { cluster_name, config: access.config, token_file: access.token_file, current, renewing })
     }
 
     /// The cluster's name in reports.
@@ -183,6 +197,7 @@ impl Connection {
 
     /// Reads token, certificate or plugin again, unless that was done since `generation`.
     pub(crate) async fn renew(&self, generation: u64) -> Result<(), ConnectError> {
+        let _renewing = self.renewing.lock().await;
         if self.client().1 != generation {
             return Ok(());
         }
@@ -294,6 +309,9 @@ fn server_url(server: &str) -> Result<Url, String> {
     let url = if server.contains("://") { Url::parse(server) } else { Url::parse(&format!("http://{server}")) };
     let url = url.map_err(|error| error.to_string())?;
     match url.scheme() {
+        _ if !url.username().is_empty() || url.password().is_some() => {
+            Err("it holds a user or password, which belong into the user's entry".to_owned())
+        }
         "http" | "https" if url.has_host() => Ok(url),
         _ => Err("it is neither http nor https".to_owned()),
     }
@@ -302,12 +320,15 @@ fn server_url(server: &str) -> Result<Url, String> {
 fn proxy_for(server: &Url, own: Option<&str>, environment: &Environment) -> Result<Option<http::Uri>, ConnectError> {
     let setting = match own {
         None => ProxySetting::Environment,
-        Some(own) => ProxySetting::Url(Url::parse(own).map_err(|error| ProxyError {
-            origin: "proxy-url of the kubeconfig".to_owned(),
-            reason: error.to_string(),
-        })?),
+        Some(own) => ProxySetting::Url(
+            Url::parse(own).map_err(|error| ProxyError { origin: OWN_PROXY.to_owned(), reason: error.to_string() })?,
+        ),
     };
-    let Some(mut url) = proxy::for_url(server, &setting, &environment.variables)? else { return Ok(None) };
+    let found = proxy::for_url(server, &setting, &environment.variables).map_err(|error| match own {
+        Some(_) => ProxyError { origin: OWN_PROXY.to_owned(), ..error },
+        None => error,
+    });
+    let Some(mut url) = found? else { return Ok(None) };
     if url.scheme() == "socks5h" {
         // kube knows one word for both, and lets the proxy resolve names.
         url = Url::parse(&url.as_str().replacen("socks5h", "socks5", 1))
@@ -407,6 +428,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn requests_refused_at_once_renew_the_credentials_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let runs = folder.path().join("runs");
+        let script = format!("echo run >> {}; echo 'status: {{token: t}}'", runs.display());
+        let user = format!("{{exec: {{command: sh, args: [-c, \"{script}\"], interactiveMode: Never}}}}");
+        let connection = open(&kubeconfig_with_user(&user)).await.expect("complete");
+        let (_, generation) = connection.client();
+
+        let (one, other) = tokio::join!(connection.renew(generation), connection.renew(generation));
+
+        one.and(other).expect("renewed");
+        let runs = fs::read_to_string(runs).expect("it ran");
+        assert_eq!(runs.lines().count(), 2, "once to open and once to renew");
+    }
+
+    #[tokio::test]
     async fn token_and_certificate_files_that_cannot_be_used_are_named() {
         for (user, place) in [
             ("{tokenFile: no-such-token}", "no-such-token"),
@@ -421,11 +458,21 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_that_are_none_are_refused() {
-        for server in ["''", "'ftp://x'", "'https://'", "'https://[::'"] {
+        for server in ["''", "'ftp://x'", "'https://'", "'https://[::'", "'https://u:s3cret-canary@x'"] {
             let kubeconfig = kubeconfig_with_user("{token: t}").replace("'http://127.0.0.1:1'", server);
             let error = open(&kubeconfig).await.expect_err("refused").to_string();
             assert!(error.starts_with("the server of cluster \"edge\" is not an address"), "{error}");
+            assert!(!error.contains("s3cret-canary"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_is_none_is_named_by_its_place_in_the_kubeconfig() {
+        let entry = "server: 'https://edge', proxy-url: 'ftp://u:s3cret-canary@proxy:1'";
+        let kubeconfig = kubeconfig_with_user("{token: t}").replace("server: 'http://127.0.0.1:1'", entry);
+        let error = open(&kubeconfig).await.expect_err("refused").to_string();
+        assert!(error.starts_with("proxy-url of the kubeconfig is not the address of a proxy"), "{error}");
+        assert!(!error.contains("s3cret-canary"), "{error}");
     }
 
     #[test]

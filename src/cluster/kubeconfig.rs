@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use kube::config::{AuthInfo, Cluster, ExecAuthCluster, Kubeconfig, KubeconfigError};
+use kube::config::{AuthInfo, AuthProviderConfig, Cluster, ExecAuthCluster, Kubeconfig, KubeconfigError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
@@ -70,6 +70,9 @@ pub(crate) fn choose(files: &[PathBuf], context: Option<&str>) -> Result<Chosen,
         return Err(ConnectError::Dangling { files: shown, context, kind: "user", name: user_name });
     }
     let mut user = user.unwrap_or_default();
+    if let Some(provider) = user.auth_provider.take() {
+        user.token = Some(token_of(&provider)?);
+    }
     if let Some(exec) = user.exec.as_mut().filter(|exec| exec.provide_cluster_info) {
         let info = ExecAuthCluster::try_from(&cluster).map_err(|error| unreadable(Path::new(&shown), &error))?;
         exec.cluster = Some(info);
@@ -115,6 +118,17 @@ pub(crate) fn decode_certificates(origin: &str, pem: &[u8]) -> Result<Vec<Vec<u8
         return Err(wrong("it holds no certificate in PEM form".to_owned()));
     }
     Ok(certificates)
+}
+
+/// The token that a login left in the kubeconfig. Providers that run programs or ask a cloud are gone from Kubernetes'
+/// own clients since 1.26.
+fn token_of(provider: &AuthProviderConfig) -> Result<SecretString, ConnectError> {
+    let refused = |reason: &'static str| ConnectError::AuthProvider { provider: provider.name.clone(), reason };
+    if provider.name != "oidc" {
+        return Err(refused("Kubernetes has replaced it: use the provider's credential plugin (exec)"));
+    }
+    let token = provider.config.get("id-token").filter(|token| !token.is_empty());
+    token.map(|token| SecretString::from(token.as_str())).ok_or_else(|| refused("it has no id-token: log in again"))
 }
 
 /// One file, with its relative paths starting from its folder.
@@ -296,6 +310,26 @@ contexts:
         let chosen = choose(&[file], None).expect("readable");
         assert_eq!(serde_json::to_value(chosen.cluster).expect("JSON"), json!({"server": "https://edge"}));
         assert_eq!(serde_json::to_value(chosen.user).expect("JSON"), json!({}));
+    }
+
+    #[test]
+    fn the_token_of_an_oidc_login_is_used_and_other_providers_are_refused() {
+        let with_provider = |provider: &str| {
+            let user = format!("user: {{auth-provider: {provider}}}");
+            let (folder, file) = folder_with("config", &TWO_CONTEXTS.replace("user: {tokenFile: token}", &user));
+            let chosen = choose(&[file], None).map_err(|error| error.to_string());
+            drop(folder);
+            chosen.map(|chosen| chosen.user.token.map(|token| token.expose_secret().to_owned()))
+        };
+        assert_eq!(with_provider("{name: oidc, config: {id-token: t}}"), Ok(Some("t".to_owned())));
+        assert_eq!(
+            with_provider("{name: oidc, config: {refresh-token: t}}"),
+            Err("the auth-provider \"oidc\" of the kubeconfig gives no credentials: it has no id-token: log in again"
+                .to_owned())
+        );
+        let gcp = with_provider("{name: gcp, config: {cmd-path: echo, cmd-args: s3cret-canary}}").expect_err("refused");
+        assert!(gcp.contains("\"gcp\"") && gcp.contains("credential plugin (exec)"), "{gcp}");
+        assert!(!gcp.contains("s3cret-canary"), "{gcp}");
     }
 
     #[test]
