@@ -8,12 +8,13 @@
 use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
 
-use super::wire::{ListMeta, MAGIC};
+use super::wire::{ListMeta, MAGIC, TypeMeta};
 
 /// Largest object in bytes. The API's own bound is 1.5 MB, so this only stops a broken or hostile server.
 const MAX_ITEM: u64 = 16 * 1024 * 1024;
 
 /// Tags of `runtime.Unknown` and of every `…List`.
+const UNKNOWN_TYPE: u64 = 1;
 const UNKNOWN_RAW: u64 = 2;
 const LIST_METADATA: u64 = 1;
 const LIST_ITEMS: u64 = 2;
@@ -79,17 +80,23 @@ enum State {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Wanted {
+    Type,
     Metadata,
     Item,
 }
 
 impl Wanted {
-    fn part(self, bytes: Bytes) -> Result<Part, CutError> {
+    fn part(self, bytes: Bytes) -> Result<Option<Part>, CutError> {
         match self {
-            Self::Item => Ok(Part::Item(bytes)),
+            Self::Item => Ok(Some(Part::Item(bytes))),
             Self::Metadata => ListMeta::decode(bytes)
-                .map(Part::Metadata)
+                .map(|metadata| Some(Part::Metadata(metadata)))
                 .map_err(|_| CutError::Malformed("its metadata does not decode")),
+            Self::Type => match TypeMeta::decode(bytes) {
+                Ok(stated) if stated.kind.is_empty() || stated.kind.ends_with(b"List") => Ok(None),
+                // Where a list has its objects, another kind may have nothing: it must not pass as an empty list.
+                _ => Err(CutError::Malformed("it is of another kind")),
+            },
         }
     }
 }
@@ -119,11 +126,12 @@ impl Cutter {
                     None => None,
                 },
                 State::Payload { wanted, length } => {
-                    if let Some(bytes) = self.take(length) {
-                        self.state = State::Tag;
-                        return wanted.part(bytes).map(Some);
+                    let Some(bytes) = self.take(length) else { return Ok(None) };
+                    self.state = State::Tag;
+                    match wanted.part(bytes)? {
+                        Some(part) => return Ok(Some(part)),
+                        None => Some(State::Tag),
                     }
-                    None
                 }
                 State::Skip { left } => self.skip(left),
             };
@@ -173,13 +181,11 @@ impl Cutter {
                 self.list_seen = true;
                 Ok(State::Tag)
             }
+            None if field == UNKNOWN_TYPE => Ok(State::Payload { wanted: Wanted::Type, length: within_bound(length)? }),
             Some(left) if length > left => Err(CutError::Malformed("an object is longer than its list")),
             Some(_) if field == LIST_METADATA || field == LIST_ITEMS => {
-                if length > MAX_ITEM {
-                    return Err(CutError::Malformed("an object is longer than 16 MiB"));
-                }
                 let wanted = if field == LIST_ITEMS { Wanted::Item } else { Wanted::Metadata };
-                Ok(State::Payload { wanted, length })
+                Ok(State::Payload { wanted, length: within_bound(length)? })
             }
             _ => Ok(State::Skip { left: length }),
         }
@@ -254,6 +260,10 @@ impl Cutter {
     }
 }
 
+fn within_bound(length: u64) -> Result<u64, CutError> {
+    if length > MAX_ITEM { Err(CutError::Malformed("an object is longer than 16 MiB")) } else { Ok(length) }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -270,7 +280,7 @@ mod tests {
             prost::encoding::bytes::encode(2, &item.to_vec(), &mut list);
         }
         let mut body = MAGIC.to_vec();
-        prost::encoding::string::encode(1, &"type".to_owned(), &mut body);
+        prost::encoding::message::encode(1, &TypeMeta { kind: "PodList".into() }, &mut body);
         body.extend(Unknown { raw: list.into() }.encode_to_vec());
         body.extend([0x1a, 0, 0x22, 0]);
         body
@@ -315,6 +325,11 @@ mod tests {
         for wrong in [&b"<html>"[..], b"k8s\0\x07", b"k8s\0\x12\x02\x12\x7f"] {
             assert!(matches!(cut(wrong, 64), Err(CutError::Malformed(_))), "{wrong:?}");
         }
+        // A `Status` that says nothing where a list has its objects.
+        let mut status = MAGIC.to_vec();
+        prost::encoding::message::encode(1, &TypeMeta { kind: "Status".into() }, &mut status);
+        status.extend(Unknown { raw: Bytes::from_static(b"\x0a\x00\x1a\x02no") }.encode_to_vec());
+        assert_eq!(cut(&status, 64), Err(CutError::Malformed("it is of another kind")));
         let mut huge = b"k8s\0\x12".to_vec();
         prost::encoding::encode_varint(1 << 40, &mut huge);
         huge.push(0x12);

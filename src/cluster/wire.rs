@@ -24,6 +24,13 @@ pub(crate) struct Unknown {
     pub(crate) raw: Bytes,
 }
 
+/// `runtime.TypeMeta`: what an envelope says it holds.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct TypeMeta {
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(crate) kind: Bytes,
+}
+
 /// `meta/v1.ListMeta`.
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
