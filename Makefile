@@ -25,7 +25,7 @@ demo: ## Report a made-up cluster to a made-up Anchore Enterprise, on this machi
 	scripts/demo.sh
 
 test: ## Run all tests that need Rust alone
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace -- --test-threads=8
 
 e2e: ## Run the tests against a real kube-apiserver and etcd (K8S=1.34.4 takes another version)
 	KUBEBUILDER_ASSETS=$(e2e-assets) $(CARGO) test --locked --features e2e --test e2e

@@ -30,8 +30,8 @@ const MOST_AT_ONCE: usize = 8;
 /// Longest wait for `/version`, which a report can do without.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// After so many namespaces in a row that could not be reached, the rest is not tried.
-const MOST_UNREACHABLE: u32 = 5;
+/// After so many namespaces in a row that failed for a reason that all have in common, the rest is not tried.
+const MOST_IN_A_ROW: u32 = 5;
 
 /// What is collected, and how.
 #[derive(Debug, Clone, Copy)]
@@ -181,21 +181,13 @@ impl Collector<'_> {
             let tables = self.tables();
             namespaces.iter().map(|namespace| tables.strings.get(namespace.name).to_owned()).collect()
         };
-        let unreachable_in_a_row = AtomicU32::new(0);
+        let streak = Streak::default();
         let (mut pods, mut unreadable_ones) = (Vec::new(), Vec::new());
         let reads = futures_util::stream::iter(names).map(|name| {
-            let unreachable_in_a_row = &unreachable_in_a_row;
+            let streak = &streak;
             async move {
-                let read = if unreachable_in_a_row.load(Relaxed) >= MOST_UNREACHABLE {
-                    Err(RequestError::NotTried)
-                } else {
-                    self.pods_at(&format!("/api/v1/namespaces/{name}/pods")).await
-                };
-                match &read {
-                    Err(error) if !concerns_one_request(error) => unreachable_in_a_row.fetch_add(1, Relaxed),
-                    _ => unreachable_in_a_row.swap(0, Relaxed),
-                };
-                (name, read)
+                let path = format!("/api/v1/namespaces/{name}/pods");
+                (name, streak.unless_hopeless(self.pods_at(&path)).await)
             }
         });
         // One of the requests that may be sent at the same time is that for nodes.
@@ -218,11 +210,40 @@ impl Collector<'_> {
             self.tables().pod(object)
         });
         list::list(&self.api, path, self.style, &mut intake).await?;
-        Ok((intake.objects, intake.undecodable))
+        let (pods, mut undecodable) = (intake.objects, intake.undecodable);
+        undecodable.retain(|one| self.tables().has_selected(&one.namespace));
+        Ok((pods, undecodable))
     }
 
     pub(crate) fn concurrency(&self) -> usize {
         self.settings.kubernetes.max_concurrent_requests.clamp(1, MOST_AT_ONCE)
+    }
+}
+
+/// How many namespaces in a row failed for a reason that all have in common.
+#[derive(Default)]
+pub(crate) struct Streak {
+    failures: AtomicU32,
+}
+
+impl Streak {
+    /// Reads one of many namespaces, unless those before it failed in a row in a way that this one would too: each
+    /// waits for its own timeouts and retries, and a cluster has thousands.
+    pub(crate) async fn unless_hopeless<T>(
+        &self,
+        read: impl Future<Output = Result<T, RequestError>>,
+    ) -> Result<T, RequestError> {
+        if self.failures.load(Relaxed) >= MOST_IN_A_ROW {
+            return Err(RequestError::NotTried);
+        }
+        let read = read.await;
+        match &read {
+            Err(error) if !concerns_one_request(error) || matches!(error, RequestError::Busy { .. }) => {
+                self.failures.fetch_add(1, Relaxed)
+            }
+            _ => self.failures.swap(0, Relaxed),
+        };
+        read
     }
 }
 
@@ -285,7 +306,88 @@ pub(crate) fn unreadable(namespace: &str, right: &str, error: &RequestError) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
+    use pretty_assertions::assert_eq;
+    use testbed::cluster::Cluster;
+    use testbed::cluster::pod::Pod as TestPod;
+    use testbed::kubernetes::KubernetesApi;
+    use testbed::kubernetes::access::User;
+    use testbed::objects::{Kind, Object};
+    use testbed::server::fault::{Answer, Requests};
+
     use super::*;
+    use crate::config::{Environment, Overrides};
+
+    /// Collects from `api` with one setting from the environment.
+    async fn collected(api: &KubernetesApi, variable: &str, value: &str) -> Result<Collection, CollectError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("kubeconfig"), api.kubeconfig(&User::named("reader"))).expect("written");
+        let environment = Environment {
+            variables: [(format!("ANCHORE_K8S_INVENTORY_{variable}"), value.to_owned())].into(),
+            working_directory: folder.path().to_owned(),
+            ..Environment::default()
+        };
+        let overrides = Overrides { kubeconfig: Some("kubeconfig".to_owned()), ..Overrides::default() };
+        let config = crate::config::load(&overrides, &environment).expect("settings").config;
+        let connection = Connection::open(&config.kubeconfig, &environment).await.expect("a client");
+        let settings = CollectSettings {
+            kubernetes: &config.kubernetes,
+            selectors: &config.selectors,
+            metadata: &config.metadata,
+            account_label_key: None,
+        };
+        collect(&connection, settings, &Progress::default()).await
+    }
+
+    fn names(snapshot: &ClusterSnapshot) -> Vec<&str> {
+        snapshot.namespaces.iter().map(|namespace| snapshot.strings.get(namespace.name)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_does_not_decode_costs_nothing_where_its_namespace_is_not_wanted() {
+        // Its metadata decodes, and its spec is a number.
+        let mut damaged = vec![0x0a, 6];
+        damaged.extend(b"\x1a\x04test");
+        damaged.extend([0x10, 1]);
+        let cluster = Cluster::new().namespace("shop").pod(TestPod::running("web")).namespace("test");
+        let cluster = cluster.encoded(Kind::Pods, Object::from_bytes("test", "broken", damaged));
+        let api = KubernetesApi::serving(&cluster).await.expect("a server");
+
+        let without = collected(&api, "NAMESPACE_SELECTORS_EXCLUDE", "test").await.expect("a snapshot").snapshot;
+        let with = collected(&api, "NAMESPACE_SELECTORS_EXCLUDE", "").await.expect("a snapshot").snapshot;
+
+        assert_eq!((names(&without), without.unreadable.len()), (vec!["shop"], 0));
+        assert_eq!((names(&with), with.unreadable[0].namespace.as_str()), (vec!["shop"], "test"));
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_not_there_is_not_a_namespace_that_does_not_exist() {
+        let api = KubernetesApi::serving(&Cluster::new().namespace("shop").namespace("test")).await.expect("a server");
+        let page = Answer::status(404).html("404 page not found");
+        api.inject(Requests::to("/api/v1/namespaces/test"), page);
+
+        let collection = collected(&api, "NAMESPACE_SELECTORS_INCLUDE", "shop,test,no-such").await.expect("a snapshot");
+
+        assert_eq!((names(&collection.snapshot), collection.missing), (vec!["shop"], vec!["no-such".to_owned()]));
+        let [unreadable] = collection.snapshot.unreadable.as_slice() else { panic!("one namespace is unreadable") };
+        assert!(unreadable.reason.contains("status 404, content type text/html"), "{}", unreadable.reason);
+    }
+
+    #[tokio::test]
+    async fn what_fails_for_all_is_not_tried_for_each() {
+        let busy = || RequestError::Busy { status: 429, message: String::new(), retry_after: None };
+        let streak = Streak::default();
+        for failure in [busy(), busy(), RequestError::Forbidden(String::new())] {
+            let read = streak.unless_hopeless(ready(Err::<(), _>(failure.clone()))).await;
+            assert_eq!(read, Err(failure));
+        }
+        for _ in 0..MOST_IN_A_ROW {
+            assert_eq!(streak.unless_hopeless(ready(Err::<(), _>(busy()))).await, Err(busy()));
+        }
+        let not_tried = streak.unless_hopeless(async { panic!("it is tried") });
+        assert_eq!(not_tried.await, Err::<(), _>(RequestError::NotTried));
+    }
 
     fn version_of(major: &str, minor: &str) -> serde_json::Map<String, serde_json::Value> {
         let text = format!(r#"{{"major":"{major}","minor":"{minor}"}}"#);

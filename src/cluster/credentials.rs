@@ -53,7 +53,7 @@ pub(crate) async fn complete(user: &mut AuthInfo, token_file: Option<&Path>) -> 
         && user.token.is_none()
         && user.username.is_none()
     {
-        origin = "the answer of the credential plugin".to_owned();
+        "the answer of the credential plugin".clone_into(&mut origin);
         let status = run(&exec).await?;
         user.token = status.token;
         if let (Some(certificate), Some(key)) = (status.client_certificate_data, status.client_key_data) {

@@ -74,6 +74,11 @@ impl Tables {
         self.selected.insert(namespace);
     }
 
+    /// Whether pods of this namespace are kept.
+    pub(crate) fn has_selected(&self, namespace: &str) -> bool {
+        self.strings.find(namespace).is_some_and(|namespace| self.selected.contains(&namespace))
+    }
+
     pub(crate) fn namespace(&mut self, object: &wire::Namespace) -> Namespace {
         let absent = wire::ObjectMeta::default();
         let meta = object.metadata.as_ref().unwrap_or(&absent);

@@ -201,7 +201,7 @@ fn start_from(folder: &Path, file: &mut Option<String>) {
     if let Some(file) = file
         && let Some(path) = folder.join(&*file).to_str()
     {
-        *file = path.to_owned();
+        path.clone_into(file);
     }
 }
 

@@ -175,18 +175,22 @@ impl<'a> Api<'a> {
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let encoding = content_type.and_then(encoding_of);
         let retry_after = retry_after(&response);
+        let stranger = self.not_kubernetes(&response);
         let limited = http_body_util::Limited::new(response.into_body(), MAX_ERROR_BODY);
         let body = match tokio::time::timeout(self.timeout, limited.collect()).await {
             Ok(Ok(collected)) => collected.to_bytes(),
             _ => Bytes::new(),
         };
         let said = encoding.and_then(|encoding| wire::decode_body::<wire::Status>(body, encoding).ok());
+        let is_absence = said.as_ref().is_some_and(|said| said.reason == "NotFound");
         let message = said.map(|said| shorten(&wire::as_text(&said.message))).filter(|message| !message.is_empty());
         let message = message.unwrap_or_else(|| "it gave no reason".to_owned());
         match status.as_u16() {
             401 => RequestError::Unauthorized(message),
             403 => RequestError::Forbidden(message),
-            404 => RequestError::NotFound(message),
+            404 if is_absence => RequestError::NotFound(message),
+            // Said by a proxy, or by a server without this path: it does not mean that the object is not there.
+            404 => stranger,
             410 => RequestError::Expired(message),
             status @ (429 | 503) => RequestError::Busy { status, message, retry_after },
             status @ 500.. => RequestError::Server { status, message },

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures_util::StreamExt;
 
-use super::collect::{CollectError, Collector, concerns_one_request, unreadable};
+use super::collect::{CollectError, Collector, Streak, concerns_one_request, unreadable};
 use super::intake::Kept;
 use super::list::{self, Patience};
 use super::request::RequestError;
@@ -77,8 +77,9 @@ impl Collector<'_> {
 
     async fn select_by_name(&self, names: &[&str]) -> Result<Selection, CollectError> {
         let mut selection = Selection { by_name: true, ..Selection::default() };
+        let streak = &Streak::default();
         let asked = futures_util::stream::iter(names.iter().copied())
-            .map(|name| async move { (name, self.namespace(name).await) });
+            .map(|name| async move { (name, streak.unless_hopeless(self.namespace(name)).await) });
         let mut answers = asked.buffered(self.concurrency());
         while let Some((name, answer)) = answers.next().await {
             match answer {

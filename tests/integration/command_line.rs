@@ -217,10 +217,11 @@ async fn no_secret_is_ever_printed_or_logged(#[case] status: u16) {
 #[tokio::test]
 async fn what_a_plugin_prints_is_not_repeated(#[case] second_end: &str) {
     let [token, .., renewed] = SECRETS;
-    let user = User::reader("agent").token(token);
+    // The first token is refused, so the plugin is asked again.
+    let user = User::reader("agent").token("another");
     let api = KubernetesOptions::default().cluster(&shop()).user(user).start().await.expect("started");
-    let expired = json!({"token": token, "expirationTimestamp": "2020-01-01T00:00:00Z"});
-    let first = json!({"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1", "status": expired});
+    let first =
+        json!({"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1", "status": {"token": token}});
     let script =
         format!("if mkdir ran-before 2>/dev/null; then echo '{first}'; else echo 'token: {renewed}'; {second_end}; fi");
     let exec = json!({
