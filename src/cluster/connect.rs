@@ -165,6 +165,21 @@ struct Access {
     token_file: Option<PathBuf>,
 }
 
+impl Access {
+    /// As kubectl does, sends no credentials where everybody on the way could read them.
+    fn kept_off_the_wire(mut self) -> Self {
+        if self.config.cluster_url.scheme_str() == Some("http") {
+            if self.token_file.is_some() || names_somebody(&self.config.auth_info) {
+                let server = self.config.cluster_url.host();
+                tracing::warn!(server, "the API server's address is not https, so no credentials are sent to it");
+            }
+            self.config.auth_info = AuthInfo::default();
+            self.token_file = None;
+        }
+        self
+    }
+}
+
 impl ConnectError {
     /// Whether the configuration is to blame; otherwise something failed while it ran.
     pub fn is_configuration(&self) -> bool {
@@ -175,7 +190,7 @@ impl ConnectError {
 impl Connection {
     /// Prepares access to the configured cluster.
     pub async fn open(settings: &KubeconfigConfig, environment: &Environment) -> Result<Self, ConnectError> {
-        let access = resolve(settings, environment)?;
+        let access = resolve(settings, environment)?.kept_off_the_wire();
         let cluster_name = settings.cluster_name.clone().or_else(|| access.name.clone()).ok_or(ConnectError::NoName)?;
         warn_of_placeholder(&cluster_name, access.name.as_deref());
         let client = build(&access.config, access.token_file.as_ref()).await?;
@@ -225,6 +240,15 @@ impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").field("cluster_name", &self.cluster_name).finish_non_exhaustive()
     }
+}
+
+fn names_somebody(user: &AuthInfo) -> bool {
+    user.token.is_some()
+        || user.username.is_some()
+        || user.exec.is_some()
+        || user.client_certificate.is_some()
+        || user.client_certificate_data.is_some()
+        || user.impersonate.is_some()
 }
 
 /// The names of all contexts that `settings` can reach, for completion. What cannot be read has none.
@@ -394,7 +418,7 @@ mod tests {
     fn kubeconfig_with_user(user: &str) -> String {
         format!(
             "current-context: c\ncontexts: [{{name: c, context: {{cluster: edge, user: u}}}}]\n\
-             clusters: [{{name: edge, cluster: {{server: 'http://127.0.0.1:1'}}}}]\nusers: [{{name: u, user: {user}}}]\n"
+             clusters: [{{name: edge, cluster: {{server: 'https://127.0.0.1:1'}}}}]\nusers: [{{name: u, user: {user}}}]\n"
         )
     }
 
@@ -459,7 +483,7 @@ mod tests {
     #[tokio::test]
     async fn addresses_that_are_none_are_refused() {
         for server in ["''", "'ftp://x'", "'https://'", "'https://[::'", "'https://u:s3cret-canary@x'"] {
-            let kubeconfig = kubeconfig_with_user("{token: t}").replace("'http://127.0.0.1:1'", server);
+            let kubeconfig = kubeconfig_with_user("{token: t}").replace("'https://127.0.0.1:1'", server);
             let error = open(&kubeconfig).await.expect_err("refused").to_string();
             assert!(error.starts_with("the server of cluster \"edge\" is not an address"), "{error}");
             assert!(!error.contains("s3cret-canary"), "{error}");
@@ -469,10 +493,17 @@ mod tests {
     #[tokio::test]
     async fn a_proxy_that_is_none_is_named_by_its_place_in_the_kubeconfig() {
         let entry = "server: 'https://edge', proxy-url: 'ftp://u:s3cret-canary@proxy:1'";
-        let kubeconfig = kubeconfig_with_user("{token: t}").replace("server: 'http://127.0.0.1:1'", entry);
+        let kubeconfig = kubeconfig_with_user("{token: t}").replace("server: 'https://127.0.0.1:1'", entry);
         let error = open(&kubeconfig).await.expect_err("refused").to_string();
         assert!(error.starts_with("proxy-url of the kubeconfig is not the address of a proxy"), "{error}");
         assert!(!error.contains("s3cret-canary"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn credentials_are_not_sent_without_tls() {
+        let kubeconfig = kubeconfig_with_user("{token: t, exec: {command: no-such-plugin}}").replace("https", "http");
+        let connection = open(&kubeconfig).await.expect("nothing is run or read");
+        assert!(!names_somebody(&connection.config.auth_info));
     }
 
     #[test]

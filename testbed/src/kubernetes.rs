@@ -102,8 +102,12 @@ impl KubernetesOptions {
         Self { port, ..self }
     }
 
-    /// Starts it.
-    pub async fn start(self) -> anyhow::Result<KubernetesApi> {
+    /// Starts it. Where users are named it speaks TLS, with an authority of its own if none was given: clients do not
+    /// send credentials without it.
+    pub async fn start(mut self) -> anyhow::Result<KubernetesApi> {
+        if self.authority.is_none() && !self.users.is_empty() {
+            self.authority = Some(Arc::new(Authority::new("testbed")?));
+        }
         let tls =
             self.authority.as_ref().map(|authority| authority.server(ClientCertificates::Optional)).transpose()?;
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -143,6 +147,11 @@ impl KubernetesApi {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.server.address
+    }
+
+    /// The authority that vouches for it, where it speaks TLS.
+    pub fn authority(&self) -> Option<&Authority> {
+        self.service.authority.as_deref()
     }
 
     /// All requests so far.

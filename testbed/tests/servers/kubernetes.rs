@@ -271,7 +271,8 @@ async fn what_it_cannot_do_is_refused() {
 }
 
 fn get(api: &KubernetesApi, path: &str) -> RequestBuilder {
-    client().get(format!("{}{path}", api.url()))
+    let trusting = api.authority().map(|authority| client_trusting(authority).build().expect("a client"));
+    trusting.unwrap_or_else(client).get(format!("{}{path}", api.url()))
 }
 
 async fn json_of(request: RequestBuilder) -> Value {
