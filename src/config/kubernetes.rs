@@ -205,10 +205,15 @@ pub(super) fn read_access(reader: &mut Reader<'_>) -> KubeconfigConfig {
         }
         None => explicit.complete(reader).map_or(ClusterAccess::Default, ClusterAccess::Explicit),
     };
-    let nameless = matches!(access, ClusterAccess::InCluster | ClusterAccess::Explicit(_));
-    if nameless && cluster_name.is_none() {
+    let without_kubeconfig = matches!(access, ClusterAccess::InCluster | ClusterAccess::Explicit(_));
+    if without_kubeconfig && cluster_name.is_none() {
         let advice = "Set it to a name that no other cluster has";
         reader.error(&CLUSTER, "is missing; it is the cluster's name in reports", advice);
+    }
+    if without_kubeconfig && context.is_some() {
+        // Going on would report another cluster than the one that was asked for.
+        let advice = "Remove it, or set kubeconfig.path to that kubeconfig";
+        reader.error(&CONTEXT, "names a context of a kubeconfig, but none is read", advice);
     }
     KubeconfigConfig { access, context, cluster_name }
 }

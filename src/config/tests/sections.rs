@@ -281,6 +281,15 @@ fn in_a_pod_the_name_of_the_cluster_must_be_set() {
 }
 
 #[test]
+fn a_context_without_a_kubeconfig_is_an_error() {
+    let setup = file("kubeconfig: {cluster: prod, path: use-in-cluster}");
+    let setup = setup.flags(|flags| flags.context = Some("staging".to_owned()));
+    let expected = "--context: kubeconfig.context: names a context of a kubeconfig, but none is read. \
+                    Remove it, or set kubeconfig.path to that kubeconfig";
+    assert_eq!(setup.errors(), [expected]);
+}
+
+#[test]
 fn what_is_not_pem_is_an_error_that_does_not_show_it() {
     let text =
         "kubeconfig: {cluster: c, server: 'https://k', cluster-cert: '-----BEGIN', user: {type: token, token: t}}";
