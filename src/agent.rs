@@ -140,18 +140,21 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The client, where reports are sent. Made first, so that a wrong certificate or proxy is found at once.
+    /// The client, where reports are sent. Made first, so that a wrong certificate or proxy is found at once, in a dry
+    /// run too.
     fn client(&self) -> Result<Option<Client>, RunError> {
-        if self.options.output.is_some() || self.options.dry_run {
+        if self.options.output.is_some() {
             return Ok(None);
         }
+        let dry_run = self.options.dry_run;
         let Some(anchore) = &self.config.anchore else {
-            if !self.config.verbose_inventory_reports {
+            if !self.config.verbose_inventory_reports && !dry_run {
                 tracing::warn!("anchore.url, user and password are not set: the report is printed, nothing is sent");
             }
             return Ok(None);
         };
-        Ok(Some(Client::new(anchore, &self.environment.variables)?))
+        let client = Client::new(anchore, &self.environment.variables)?;
+        Ok((!dry_run).then_some(client))
     }
 
     /// Whether reports are printed besides what happens to them.
@@ -271,8 +274,9 @@ impl Run<'_> {
         self.is_complete &= outcomes.iter().all(AccountOutcome::is_accepted);
     }
 
-    /// One line for each report that is not sent in a dry run.
-    async fn tell_destinations(&self, shares: &[Share]) {
+    /// One line for each report that is not sent in a dry run. Credentials that cannot be read fail the run, as they
+    /// would when sending.
+    async fn tell_destinations(&mut self, shares: &[Share]) {
         let console = &self.options.console;
         let Some(anchore) = &self.config.anchore else {
             // A console that cannot be written is no reason to fail; the reports are on standard output.
@@ -284,7 +288,10 @@ impl Run<'_> {
         for share in shares {
             let user = match recipients.of(&share.account).sender().await {
                 Ok(sender) => sender.user,
-                Err(error) => format!("({error})"),
+                Err(error) => {
+                    self.is_complete = false;
+                    format!("({error})")
+                }
             };
             users.insert(share.account.as_str(), user);
         }

@@ -325,6 +325,42 @@ fn completing_namespaces_of_a_cluster_out_of_reach_is_silent() {
     assert_eq!(place.bash_offers("-k kubeconfig.json -n "), Vec::<String>::new());
 }
 
+/// What a dry run finds out, given these keys of `anchore`.
+async fn dry_run(anchore: &str) -> Outcome {
+    let api = KubernetesApi::serving(&Cluster::new().namespace("shop")).await.unwrap();
+    let place = Place::with("kubeconfig.json", &api.kubeconfig(&User::named("somebody")));
+    let config = format!("anchore: {{url: 'http://127.0.0.1:1', user: agent, {anchore}}}");
+    std::fs::write(place.folder.path().join("c.yaml"), config).unwrap();
+    place.run("-q -c c.yaml -k kubeconfig.json --dry-run")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_says_where_reports_would_go() {
+    let Outcome { code, stderr, .. } = dry_run("password: p").await;
+
+    assert_eq!(code, Some(0));
+    assert!(
+        stderr.starts_with("dry run: account admin as user agent at http://127.0.0.1:1/: 1 namespaces"),
+        "{stderr}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_fails_for_credentials_that_cannot_be_read() {
+    let Outcome { code, stderr, .. } = dry_run("password-file: no-such-file").await;
+
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("no-such-file, which cannot be read"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_finds_a_wrong_certificate_file() {
+    let Outcome { code, stdout, stderr } = dry_run("password: p, http: {ca-file: no-such-file}").await;
+
+    assert_eq!((code, stdout.as_str()), (Some(2), ""));
+    assert!(stderr.starts_with("error: anchore.http.ca-file: ") && stderr.lines().count() == 1, "{stderr}");
+}
+
 #[test]
 fn a_variable_complete_that_names_no_shell_changes_nothing() {
     let place = Place::new();
