@@ -100,6 +100,9 @@ fn read_text(path: &Path, name: &str) -> Result<String, Box<Problem>> {
     }
     let bytes = read_bytes(path).map_err(|error| {
         let what = match error.kind() {
+            io::ErrorKind::NotFound if exists(path) => {
+                "the configuration file is a link to a file that does not exist".to_owned()
+            }
             io::ErrorKind::NotFound => "the configuration file does not exist".to_owned(),
             io::ErrorKind::IsADirectory => "the configuration file is a directory".to_owned(),
             _ => format!("the configuration file cannot be read: {error}"),

@@ -27,7 +27,9 @@ fn a_link_that_leads_nowhere_is_an_error() {
     let setup = nothing();
     let link = setup.directory.path().join("anchore-k8s-inventory.yaml");
     std::os::unix::fs::symlink("nowhere", link).unwrap();
-    assert_eq!(setup.errors().len(), 1);
+    let expected = "./anchore-k8s-inventory.yaml: the configuration file is a link to a file that does not exist. \
+                    Name another file with --config, or correct this one";
+    assert_eq!(setup.errors(), [expected]);
 }
 
 #[test]
