@@ -41,6 +41,11 @@ fn report(overrides: &Overrides, output: Option<OutputFormat>, dry_run: bool) ->
     if let Err(error) = telemetry::start(&loaded.config.log, &console) {
         return cli::fail(ExitCode::Usage, &error);
     }
+    if let Some(file) = &loaded.file {
+        tracing::debug!(file = %file.display(), "configuration file read");
+    } else {
+        tracing::debug!("no configuration file found");
+    }
     for warning in &loaded.warnings {
         tracing::warn!(problem = %warning, "the configuration may not mean what was meant");
     }

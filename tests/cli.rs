@@ -212,6 +212,16 @@ fn a_wrong_configuration_ends_with_2_before_anything_is_contacted() {
     assert!(stderr.starts_with("error: the configuration cannot be used: c.yaml:1:7: mode"), "{stderr}");
 }
 
+#[test]
+fn verbose_names_the_configuration_file_that_was_found() {
+    let place = Place::with("anchore-k8s-inventory.yaml", "kubeconfig:\n  path: no-such-file\n");
+
+    let Outcome { stderr, .. } = place.run("-v");
+
+    let line = stderr.lines().find(|line| line.contains("configuration file read"));
+    assert!(line.is_some_and(|line| line.ends_with("/anchore-k8s-inventory.yaml")), "{stderr}");
+}
+
 #[rstest]
 #[case("-m periodic -o json")]
 #[case("-m periodic --dry-run")]
