@@ -14,6 +14,11 @@ use super::answer::Words;
 use super::connect::ConnectTimeout;
 use super::payload::PayloadError;
 
+const PROXY_ADVICE: &str = "give the proxy's user and password in its address";
+
+/// How the error of a tunnel says that the proxy answered 407; its type is not public.
+const TUNNEL_UNAUTHORIZED: &str = "proxy authorization required";
+
 /// A report was not accepted.
 #[derive(Debug, Error)]
 pub enum SendError {
@@ -103,7 +108,7 @@ impl Refusal {
                  the proxies in front of it take, or raise their limit",
                 self.byte_len
             ),
-            StatusCode::PROXY_AUTHENTICATION_REQUIRED => "give the proxy's user and password in its address".to_owned(),
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => PROXY_ADVICE.to_owned(),
             _ => return None,
         };
         Some(advice)
@@ -135,6 +140,12 @@ pub enum TransportError {
         peer: String,
         /// What happened.
         reason: String,
+    },
+    /// The proxy makes no tunnel without a user and password, or with these.
+    #[error("no connection to {peer}, which answered 407 Proxy Authentication Required: {PROXY_ADVICE}")]
+    ProxyAuthentication {
+        /// The server, through the proxy.
+        peer: String,
     },
     /// There is a connection, and no trust: a certificate is wrong, missing or unknown, or the other end has no TLS.
     #[error(
@@ -201,6 +212,8 @@ pub(super) fn of_client(error: &legacy::Error, peer: String, connect_limit: Opti
     let reason = Causes(Some(error)).last().map_or_else(|| error.to_string(), ToString::to_string);
     let transport = if Causes(Some(error)).any(<dyn Error>::is::<rustls::Error>) {
         TransportError::Tls { peer, reason }
+    } else if error.is_connect() && reason.ends_with(TUNNEL_UNAUTHORIZED) {
+        TransportError::ProxyAuthentication { peer }
     } else if error.is_connect() {
         TransportError::Connect { peer, reason }
     } else {

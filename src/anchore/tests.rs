@@ -454,6 +454,19 @@ async fn a_socks_proxy_is_spoken_to() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_refuses_a_tunnel_for_want_of_a_password_says_so() {
+    let proxy = Loopback::answering(|_| response(407, "")).await;
+    let mut settings = through(proxy.url.as_str());
+    settings.url = Url::parse("https://anchore.example").unwrap();
+    settings.http.insecure = true;
+
+    let error = send(&client_of(&settings), &small_report()).await.unwrap_err();
+
+    assert!(matches!(error, SendError::Transport(TransportError::ProxyAuthentication { .. })), "{error:?}");
+    assert!(error.to_string().ends_with("give the proxy's user and password in its address"), "{error}");
+}
+
+#[tokio::test]
 async fn an_unreachable_proxy_is_named_without_its_password() {
     let closed = closed_port();
     let address = closed.as_str().replace("http://", "http://me:hunter2@");

@@ -33,8 +33,8 @@ pub enum Disposition {
 /// What `error`, the answer to a report for `account`, means.
 pub fn disposition(error: &SendError, account: &str) -> Disposition {
     match error {
-        // Certificates do not mend themselves; that is work for an operator, as with wrong credentials.
-        SendError::Transport(TransportError::Tls { .. })
+        // Certificates and passwords of proxies do not mend themselves: that is work for an operator.
+        SendError::Transport(TransportError::Tls { .. } | TransportError::ProxyAuthentication { .. })
         | SendError::Redirected { .. }
         | SendError::NotAnchore { .. } => Disposition::Hold,
         SendError::Transport(_) => Disposition::Retry { after: None },
@@ -46,9 +46,11 @@ pub fn disposition(error: &SendError, account: &str) -> Disposition {
 
 fn of_status(refusal: &Refusal) -> Disposition {
     match refusal.status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
-            Disposition::Hold
-        }
+        StatusCode::UNAUTHORIZED
+        | StatusCode::PROXY_AUTHENTICATION_REQUIRED
+        | StatusCode::FORBIDDEN
+        | StatusCode::NOT_FOUND
+        | StatusCode::METHOD_NOT_ALLOWED => Disposition::Hold,
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => retry(refusal),
         status if status.is_server_error() => retry(refusal),
         _ => Disposition::Reject,
@@ -143,6 +145,7 @@ mod tests {
     #[case(403, Disposition::Hold)]
     #[case(404, Disposition::Hold)]
     #[case(405, Disposition::Hold)]
+    #[case(407, Disposition::Hold)]
     #[case(400, Disposition::Reject)]
     #[case(413, Disposition::Reject)]
     #[case(415, Disposition::Reject)]
@@ -156,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn transport_errors_are_tried_again_unless_trust_is_missing() {
+    fn transport_errors_are_tried_again_unless_trust_or_a_proxy_s_password_is_missing() {
         let peer = || "anchore.example:443".to_owned();
         let reason = || "reset".to_owned();
         let timeout = TransportError::Timeout { peer: peer(), stage: Stage::Answer, limit: Duration::from_secs(10) };
@@ -170,6 +173,8 @@ mod tests {
         }
         let untrusted = TransportError::Tls { peer: peer(), reason: reason() };
         assert_eq!(disposition(&untrusted.into(), "team-a"), Disposition::Hold);
+        let refused_by_proxy = TransportError::ProxyAuthentication { peer: peer() };
+        assert_eq!(disposition(&refused_by_proxy.into(), "team-a"), Disposition::Hold);
     }
 
     #[test]
