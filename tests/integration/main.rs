@@ -2,8 +2,9 @@
 //!
 //! `agent` and `scene`: how a test starts the program, and what it runs against. `reporting`: what arrives where in a run
 //! in which nothing fails. `collecting`, `broken_answers`, `odd_objects`: reading the cluster, and all that can go wrong
-//! with it. `access`, `credentials`, `kubeconfig`: as whom, with which rights, which cluster. `bad_input`: files and names
-//! that nobody should have written. `command_line`: output that nobody reads, full disks, signals, secrets.
+//! with it. `access`, `credentials`, `kubeconfig`: as whom, with which rights, which cluster. `delivery`: what Anchore
+//! Enterprise answers. `bad_input`: files and names that nobody should have written. `command_line`: output that nobody
+//! reads, full disks, signals, secrets.
 //!
 //! No test waits for time to pass: what a test waits for is an event, and only the program's own waits take time.
 
@@ -16,6 +17,7 @@ mod broken_answers;
 mod collecting;
 mod command_line;
 mod credentials;
+mod delivery;
 mod kubeconfig;
 mod odd_objects;
 mod reporting;
