@@ -1,9 +1,12 @@
 //! What Anchore Enterprise answers, or does not, and what becomes of the reports.
 //!
 //! `accepting`: what counts as accepted, and the paths of old and new servers. `refusals`: answers that are errors.
-//! `connections`: answers that do not come. `redirects`. `retrying`: when it is sent again.
+//! `connections`: answers that do not come. `redirects`. `retrying`: when it is sent again. `accounts`: routes, the
+//! default account, one failure beside another. `batches`.
 
 mod accepting;
+mod accounts;
+mod batches;
 mod connections;
 mod redirects;
 mod refusals;
@@ -97,9 +100,18 @@ impl Scene {
         self.enterprise.accepted().into_iter().map(line).collect()
     }
 
+    /// What was accepted, whatever the order.
+    fn arrived_in_any_order(&self) -> Vec<String> {
+        sorted(self.arrived())
+    }
+
     /// The requests, in order: method and path, and of those with an account or credentials, both.
     fn asked(&self) -> Vec<String> {
         self.enterprise.requests().iter().map(summary).collect()
+    }
+
+    fn asked_in_any_order(&self) -> Vec<String> {
+        sorted(self.asked())
     }
 
     /// The sentence about the first batch of the account `admin`, after the address of its request.
@@ -135,4 +147,14 @@ fn summary(request: &RecordedRequest) -> String {
             format!("{} {} for {account} from {}", request.method, request.path, user.as_deref().unwrap_or("nobody"))
         }
     }
+}
+
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort();
+    lines
+}
+
+/// The lines of standard error, in an order of their own.
+fn sorted_lines(text: &str) -> Vec<String> {
+    sorted(text.lines().map(str::to_owned).collect())
 }
