@@ -2,15 +2,26 @@
 //!
 //! `accepting`: what counts as accepted, and the paths of old and new servers. `refusals`: answers that are errors.
 //! `connections`: answers that do not come. `redirects`. `retrying`: when it is sent again. `accounts`: routes, the
-//! default account, one failure beside another. `batches`.
+//! default account, one failure beside another. `batches`. `trust`: TLS. `proxies`. `credentials`: from files.
+//! `printing`: what is shown of what is sent. `secrets`: what is not. `stopping`: signals. `relay`: what holds an answer
+//! back for a test.
 
 mod accepting;
 mod accounts;
 mod batches;
 mod connections;
+mod credentials;
+mod printing;
+mod proxies;
 mod redirects;
 mod refusals;
+mod relay;
 mod retrying;
+mod secrets;
+mod stopping;
+mod trust;
+
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -23,6 +34,9 @@ use testbed::server::fault::{Fault, Requests};
 use testbed::server::record::RecordedRequest;
 
 use crate::agent::Agent;
+
+/// No wait here takes half of this, however slow the machine is.
+const HARD_LIMIT: Duration = Duration::from_mins(1);
 
 const V2: &str = "/v2/kubernetes-inventory";
 const V1: &str = "/v1/enterprise/kubernetes-inventory";
@@ -112,6 +126,16 @@ impl Scene {
 
     fn asked_in_any_order(&self) -> Vec<String> {
         sorted(self.asked())
+    }
+
+    /// Waits until this many requests have arrived.
+    async fn asked_for(&self, count: usize) {
+        let asked = async {
+            while self.enterprise.requests().len() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(HARD_LIMIT, asked).await.expect("it must be asked within a minute");
     }
 
     /// The sentence about the first batch of the account `admin`, after the address of its request.
