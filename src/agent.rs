@@ -126,11 +126,15 @@ impl Run<'_> {
         drop(connection);
         self.tell_what_is_missing(&collection);
         let shares = self.shares(collection, cluster_name);
-        if let Some(format) = self.options.output {
-            return self.print(format, &shares).await;
-        }
-        if self.prints_reports() {
-            self.print(OutputFormat::Json, &shares).await?;
+        if let Some(format) = self.printed_format() {
+            match self.print(format, &shares).await {
+                // Reports are still sent when the copy for the eye is lost.
+                Err(RunError::Output(error)) if client.is_some() => {
+                    self.is_complete = false;
+                    tracing::error!(target: FAILURE, "standard output cannot be written: {error}");
+                }
+                printed => printed?,
+            }
         }
         match (client, &self.config.anchore) {
             (Some(client), Some(anchore)) => self.deliver(client, anchore, shares).await,
@@ -157,9 +161,11 @@ impl Run<'_> {
         Ok((!dry_run).then_some(client))
     }
 
-    /// Whether reports are printed besides what happens to them.
-    fn prints_reports(&self) -> bool {
-        self.config.verbose_inventory_reports || self.options.dry_run || self.config.anchore.is_none()
+    /// What is printed, besides what happens to the reports.
+    fn printed_format(&self) -> Option<OutputFormat> {
+        let prints_reports =
+            self.config.verbose_inventory_reports || self.options.dry_run || self.config.anchore.is_none();
+        self.options.output.or_else(|| prints_reports.then_some(OutputFormat::Json))
     }
 
     async fn collect(&self, connection: &Connection) -> Result<Collection, RunError> {
@@ -298,11 +304,12 @@ impl Run<'_> {
         for share in shares {
             for report in &share.reports {
                 let line = format!(
-                    "dry run: account {} as user {} at {}: {} namespaces, {} bytes\n",
+                    "dry run: account {} as user {} at {}: {} namespace{}, {} bytes\n",
                     share.account,
                     users.get(share.account.as_str()).map_or("", String::as_str),
                     anchore.url,
                     report.namespace_count(),
+                    if report.namespace_count() == 1 { "" } else { "s" },
                     report.byte_len()
                 );
                 let _ = console.write_all(line.as_bytes());

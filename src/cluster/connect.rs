@@ -20,7 +20,7 @@ use crate::config::anchore::ProxySetting;
 use crate::config::kubernetes::{ClusterAccess, ExplicitAccess, ExplicitUser, KubeconfigConfig};
 use crate::proxy::{self, ProxyError};
 
-/// The name that the peer's chart and its sample configuration put where nobody chose one.
+/// The name that the existing agent's chart and sample configuration put where nobody chose one.
 const PLACEHOLDER_NAME: &str = "docker-desktop";
 
 /// Where a kubeconfig names a proxy, for messages.

@@ -127,7 +127,7 @@ async fn a_dry_run_says_where_each_report_would_go_and_asks_nobody_there() {
     let expected = printed(&run.stdout).into_iter().map(|report| {
         let (account, user) =
             if report["namespaces"][0]["name"] == "blog" { ("blog", "blogger") } else { ("admin", "admin") };
-        format!("dry run: account {account} as user {user} at {url}/: 1 namespaces, {} bytes\n", length(&report))
+        format!("dry run: account {account} as user {user} at {url}/: 1 namespace, {} bytes\n", length(&report))
     });
     let expected: String = expected.collect();
     assert_eq!(sorted_lines(&run.stderr), sorted_lines(&expected));
