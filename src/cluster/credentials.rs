@@ -37,13 +37,13 @@ struct Status {
 
 /// Reads the token file and runs the plugin of `user`, where it has one, so that all credentials are in `user` itself.
 pub(crate) async fn complete(user: &mut AuthInfo, token_file: Option<&Path>) -> Result<(), ConnectError> {
-    let mut origin = "the user's entry".to_owned();
+    if let Some(token) = &user.token {
+        let wrong = |reason| ConnectError::Token { origin: "the user's entry".to_owned(), reason };
+        user.token = Some(sendable(token.expose_secret()).map_err(wrong)?);
+    }
     if let Some(file) = token_file {
         match read_token(file) {
-            Ok(token) => {
-                user.token = Some(token);
-                origin = file.display().to_string();
-            }
+            Ok(token) => user.token = Some(token),
             // Of both, the file counts for as long as it can be read: that is client-go's rule.
             Err(_) if user.token.is_some() => {}
             Err(reason) => return Err(ConnectError::Token { origin: file.display().to_string(), reason }),
@@ -53,7 +53,6 @@ pub(crate) async fn complete(user: &mut AuthInfo, token_file: Option<&Path>) -> 
         && user.token.is_none()
         && user.username.is_none()
     {
-        "the answer of the credential plugin".clone_into(&mut origin);
         let status = run(&exec).await?;
         user.token = status.token;
         if let (Some(certificate), Some(key)) = (status.client_certificate_data, status.client_key_data) {
@@ -61,24 +60,19 @@ pub(crate) async fn complete(user: &mut AuthInfo, token_file: Option<&Path>) -> 
             user.client_key_data = Some(BASE64_STANDARD.encode(key.expose_secret()).into());
         }
     }
-    user.token = match user.token.take() {
-        Some(token) => Some(sendable(&token).map_err(|reason| ConnectError::Token { origin, reason })?),
-        None => None,
-    };
     Ok(())
 }
 
 fn read_token(file: &Path) -> Result<SecretString, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    if text.trim().is_empty() { Err("it is empty".to_owned()) } else { Ok(SecretString::from(text)) }
+    sendable(&std::fs::read_to_string(file).map_err(|error| error.to_string())?)
 }
 
 /// The token without the line end that files and variables put after it, which no server accepts.
-fn sendable(token: &SecretString) -> Result<SecretString, String> {
-    let token = token.expose_secret().trim();
-    match HeaderValue::from_str(token) {
-        Ok(_) => Ok(SecretString::from(token)),
-        Err(_) => Err("it has a line break or another character that no token has".to_owned()),
+fn sendable(token: &str) -> Result<SecretString, String> {
+    match token.trim() {
+        "" => Err("it is empty".to_owned()),
+        token if HeaderValue::from_str(token).is_ok() => Ok(SecretString::from(token)),
+        _ => Err("it has a line break or another character that no token has".to_owned()),
     }
 }
 
@@ -97,9 +91,13 @@ async fn run(exec: &ExecConfig) -> Result<Status, ConnectError> {
     // YAML, of which JSON is a part: some plugins print it.
     let answer: ExecCredential = serde_saphyr::from_slice(&output.stdout)
         .map_err(|_| failed("what it printed is not an ExecCredential".to_owned()))?;
-    let status = answer.status.ok_or_else(|| failed("its answer has no status".to_owned()))?;
-    let has_token = status.token.as_ref().is_some_and(|token| !token.expose_secret().is_empty());
-    if has_token || (status.client_certificate_data.is_some() && status.client_key_data.is_some()) {
+    let mut status = answer.status.ok_or_else(|| failed("its answer has no status".to_owned()))?;
+    status.token.take_if(|token| token.expose_secret().is_empty());
+    if let Some(token) = &status.token {
+        let token = sendable(token.expose_secret()).map_err(|reason| failed(format!("its token: {reason}")))?;
+        status.token = Some(token);
+    }
+    if status.token.is_some() || (status.client_certificate_data.is_some() && status.client_key_data.is_some()) {
         Ok(status)
     } else {
         Err(failed("its answer has neither a token nor a client certificate with its key".to_owned()))
@@ -113,12 +111,11 @@ fn command(exec: &ExecConfig, name: &str) -> Command {
     command.args(exec.args.iter().flatten());
     let variables = exec.env.iter().flatten();
     command.envs(variables.filter_map(|variable| Some((variable.get("name")?, variable.get("value")?))));
-    let cluster = exec.cluster.as_ref().filter(|_| exec.provide_cluster_info);
-    let info = serde_json::json!({
-        "kind": "ExecCredential",
-        "apiVersion": exec.api_version,
-        "spec": {"interactive": interactive, "cluster": cluster},
-    });
+    let mut spec = serde_json::json!({"interactive": interactive});
+    if exec.provide_cluster_info {
+        spec["cluster"] = serde_json::json!(exec.cluster);
+    }
+    let info = serde_json::json!({"kind": "ExecCredential", "apiVersion": exec.api_version, "spec": spec});
     command.env("KUBERNETES_EXEC_INFO", info.to_string());
     command.stdin(if interactive { Stdio::inherit() } else { Stdio::null() });
     // One that may ask the user needs a way to speak; what another says is for the error, where it would be lost else.
@@ -191,6 +188,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_certificate_of_a_plugin_comes_without_the_token_it_leaves_empty() {
+        let mut user =
+            plugin(r#"echo '{"status": {"token": "", "clientCertificateData": "C", "clientKeyData": "K"}}'"#);
+
+        complete(&mut user, None).await.expect("credentials");
+
+        assert_eq!(secret(user.token.as_ref()), None);
+        assert!(user.client_certificate_data.is_some());
+    }
+
+    #[tokio::test]
     async fn a_plugin_is_told_its_variables_and_what_is_asked_of_it() {
         let mut user = plugin(r#"echo "status: {token: '$AUDIENCE $KUBERNETES_EXEC_INFO'}" | tr '"' '_'"#);
         let variable = |name: &str, value: &str| [("name", name), ("value", value)].map(|(k, v)| (k.into(), v.into()));
@@ -203,7 +211,7 @@ mod tests {
             secret(user.token.as_ref()),
             Some(
                 "prod {_apiVersion_:_client.authentication.k8s.io/v1_,_kind_:_ExecCredential_,\
-                 _spec_:{_cluster_:null,_interactive_:false}}"
+                 _spec_:{_interactive_:false}}"
             )
         );
     }
@@ -214,6 +222,7 @@ mod tests {
     #[case("echo '{\"status\": {\"token\": \"s3cret-canary\"'", "what it printed is not an ExecCredential")]
     #[case("echo s3cret-canary", "what it printed is not an ExecCredential")]
     #[case("echo '{\"spec\": {}}'", "its answer has no status")]
+    #[case("echo '{\"status\": {\"token\": \"s3cret-canary\\u0007\"}}'", "its token: it has a line break or another")]
     #[case("echo '{\"status\": {\"token\": \"\", \"clientKeyData\": \"s3cret-canary\"}}'", "its answer has neither a")]
     #[tokio::test]
     async fn a_plugin_that_gives_nothing_usable_is_not_quoted(#[case] script: &str, #[case] reason: &str) {
