@@ -210,7 +210,7 @@ async fn json<I: Intake>(answer: Answer<'_>, intake: &mut I) -> Result<ListMeta,
         #[serde(borrow)]
         items: Option<Vec<&'a RawValue>>,
     }
-    let body = answer.whole().await?;
+    let body = wire::valid_text(answer.whole().await?);
     let page: Page = serde_json::from_slice(&body).map_err(|error| {
         let reason = RequestError::from(WireError::from(error));
         if body.ends_with(b"}") || body.ends_with(b"}\n") { reason } else { RequestError::CutOff(reason.to_string()) }

@@ -307,14 +307,23 @@ pub(crate) fn decode_item<T: Wire>(item: Bytes, encoding: Encoding) -> Result<T,
 
 /// Decodes a body that is one object.
 pub(crate) fn decode_body<T: Wire>(mut body: Bytes, encoding: Encoding) -> Result<T, WireError> {
-    if encoding == Encoding::Protobuf {
-        if !body.starts_with(MAGIC) {
-            return Err(WireError::NoMagic);
+    match encoding {
+        Encoding::Protobuf if !body.starts_with(MAGIC) => return Err(WireError::NoMagic),
+        Encoding::Protobuf => {
+            body.advance(MAGIC.len());
+            body = Unknown::decode(body)?.raw;
         }
-        body.advance(MAGIC.len());
-        body = Unknown::decode(body)?.raw;
+        Encoding::Json => body = valid_text(body),
     }
     decode_item(body, encoding)
+}
+
+/// A JSON body with U+FFFD for what is not UTF-8: JSON has no place but texts where that could be.
+pub(crate) fn valid_text(body: Bytes) -> Bytes {
+    match String::from_utf8_lossy(&body) {
+        Cow::Borrowed(_) => body,
+        Cow::Owned(text) => text.into(),
+    }
 }
 
 /// The text of a field, with U+FFFD for what is not UTF-8.
@@ -522,6 +531,9 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_cost_no_object() {
+        let body = Bytes::from_static(b"{\"metadata\": {\"name\": \"a\xffb\"}}");
+        let read: Pod = decode_body(body, Encoding::Json).expect("decodes");
+        assert_eq!(as_text(&read.metadata.expect("kept").name), "a\u{fffd}b");
         let meta = ObjectMeta { name: Bytes::from_static(b"a\xffb"), ..ObjectMeta::default() };
         let pod = Pod { metadata: Some(meta), ..Pod::default() };
         let read: Pod = protobuf(&pod);
