@@ -1,9 +1,10 @@
 //! The agent beside `curl`, in one run: how much more than fetching the pods does it take to report them?
 //!
 //! A real kube-apiserver and etcd hold a made-up fleet; an Anchore Enterprise of the testbed accepts the reports. In
-//! each round `curl` fetches the list of all pods as protobuf, once plain and once compressed, and the agent makes a
-//! whole adhoc run. What is printed are medians over the rounds and their ratios; a time alone says more of the machine
-//! than of the program.
+//! each round `curl` fetches the list of all pods as protobuf, once plain and once compressed, and the agent makes two
+//! whole adhoc runs, one with `disable-compression` in its kubeconfig (`plain`) and one as it is. What is printed are medians over the rounds and their ratios; a time alone says more of the machine
+//! than of the program. Each process is started by a small one, `measure` of this program: a child is charged with the
+//! memory of the process that it was forked from, and this one holds a fleet.
 //!
 //! ```text
 //! make bench                      1,000, 10,000, 100,000 and 150,000 pods
@@ -18,12 +19,13 @@
 #[expect(clippy::expect_used, reason = "it is written for tests")]
 mod server;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use serde::{Deserialize, Serialize};
 use server::Server;
 use testbed::anchore::{Enterprise, EnterpriseOptions};
 use testbed::fleet::Fleet;
@@ -36,8 +38,11 @@ const ROUNDS: usize = 5;
 const SIZES: [(usize, usize, usize); 4] =
     [(1_000, 50, 100), (10_000, 500, 350), (100_000, 2_000, 3_500), (150_000, 10_000, 5_000)];
 
+/// First argument of this program when it is to start the command that follows, and print what that took.
+const MEASURE: &str = "measure";
+
 /// What one process took.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Taken {
     wall: Duration,
     /// User and system.
@@ -51,6 +56,10 @@ struct Taken {
 struct Series(Vec<Taken>);
 
 fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == MEASURE) {
+        return start_and_measure(arguments);
+    }
     let runtime = tokio::runtime::Runtime::new()?;
     let wanted: Vec<usize> = std::env::var("SIZES")
         .unwrap_or_default()
@@ -59,12 +68,24 @@ fn main() -> anyhow::Result<()> {
         .collect();
     print_machine();
     println!(
-        "{:>8} {:>8} {:>8} {:>8} {:>7} {:>8} {:>8} {:>7} {:>8} {:>8} {:>8}",
-        "pods", "curl", "curl gz", "agent", "wall", "curl cpu", "cpu", "cpu", "memory", "requests", "report"
+        "{:>7} {:>7} {:>7} {:>7} {:>7} {:>6} {:>8} {:>6} {:>6} {:>6} {:>7} {:>8} {:>7}",
+        "pods",
+        "curl",
+        "curl gz",
+        "plain",
+        "agent",
+        "wall",
+        "curl cpu",
+        "plain",
+        "cpu",
+        "cpu",
+        "memory",
+        "requests",
+        "report"
     );
     println!(
-        "{:>8} {:>8} {:>8} {:>8} {:>7} {:>8} {:>8} {:>7} {:>8} {:>8} {:>8}",
-        "", "s", "s", "s", "ratio", "s", "s", "ratio", "MiB", "", "MB"
+        "{:>7} {:>7} {:>7} {:>7} {:>7} {:>6} {:>8} {:>6} {:>6} {:>6} {:>7} {:>8} {:>7}",
+        "", "s", "s", "s", "s", "ratio", "s", "s", "s", "ratio", "MiB", "", "MB"
     );
     for (pods, namespaces, nodes) in SIZES {
         if wanted.is_empty() || wanted.contains(&pods) {
@@ -82,12 +103,12 @@ async fn measure(pods: usize, namespaces: usize, nodes: usize) -> anyhow::Result
     drop(objects);
     let enterprise = EnterpriseOptions::default().unchecked().start().await?;
     let files = Files::write(&server, &enterprise)?;
-    let (mut plain, mut compressed, mut agent) = (Series::default(), Series::default(), Series::default());
+    let mut series: [Series; 4] = Default::default();
     let mut requests = 0;
     for round in 0..=ROUNDS {
-        let runs = [files.curl(false), files.curl(true), files.agent()];
-        for (command, series) in runs.into_iter().zip([&mut plain, &mut compressed, &mut agent]) {
-            let (taken, said) = tokio::task::spawn_blocking(move || run(command)).await??;
+        let runs = [files.curl(false), files.curl(true), files.agent(false), files.agent(true)];
+        for (command, series) in runs.into_iter().zip(&mut series) {
+            let (taken, said) = tokio::task::spawn_blocking(move || run(&command)).await??;
             if round > 0 {
                 series.0.push(taken);
             }
@@ -95,16 +116,20 @@ async fn measure(pods: usize, namespaces: usize, nodes: usize) -> anyhow::Result
         }
     }
     let accepted = enterprise.accepted();
-    ensure!(accepted.len() == ROUNDS + 1, "Anchore accepted {} of {} reports", accepted.len(), ROUNDS + 1);
+    let sent = 2 * (ROUNDS + 1);
+    ensure!(accepted.len() == sent, "Anchore accepted {} of {sent} reports", accepted.len());
     let report = accepted.last().map_or(0, |report| report.bytes);
+    let [plain, compressed, uncompressed_agent, agent] = series;
     let best_curl = plain.wall().min(compressed.wall());
     println!(
-        "{pods:>8} {:>8.2} {:>8.2} {:>8.2} {:>7.2} {:>8.2} {:>8.2} {:>7.2} {:>8.1} {requests:>8} {:>8.1}",
+        "{pods:>7} {:>7.2} {:>7.2} {:>7.2} {:>7.2} {:>6.2} {:>8.2} {:>6.2} {:>6.2} {:>6.2} {:>7.1} {requests:>8} {:>7.1}",
         plain.wall(),
         compressed.wall(),
+        uncompressed_agent.wall(),
         agent.wall(),
         agent.wall() / best_curl,
         plain.cpu(),
+        uncompressed_agent.cpu(),
         agent.cpu(),
         agent.cpu() / plain.cpu(),
         agent.memory(),
@@ -116,6 +141,8 @@ async fn measure(pods: usize, namespaces: usize, nodes: usize) -> anyhow::Result
 /// The files that a run needs, in the servers' folder.
 struct Files {
     kubeconfig: PathBuf,
+    /// Asks for no compression.
+    plain_kubeconfig: PathBuf,
     configuration: PathBuf,
     authority: PathBuf,
     /// `Authorization: Bearer …`, kept off the command line.
@@ -131,14 +158,17 @@ impl Files {
             Ok(path)
         };
         let (url, token) = (&server.url, &server.admin_token);
-        let kubeconfig = format!(
-            "current-context: c\ncontexts: [{{name: c, context: {{cluster: bench, user: u}}}}]\n\
-             clusters: [{{name: bench, cluster: {{server: '{url}', certificate-authority: ca.crt}}}}]\n\
+        let kubeconfig = |options: &str| {
+            format!(
+                "current-context: c\ncontexts: [{{name: c, context: {{cluster: bench, user: u}}}}]\n\
+             clusters: [{{name: bench, cluster: {{server: '{url}', certificate-authority: ca.crt{options}}}}}]\n\
              users: [{{name: u, user: {{token: {token}}}}}]\n"
-        );
+            )
+        };
         let anchore = format!("anchore: {{url: '{}', user: admin, password: foobar}}\n", enterprise.url());
         Ok(Self {
-            kubeconfig: write("bench-kubeconfig", &kubeconfig)?,
+            kubeconfig: write("bench-kubeconfig", &kubeconfig(""))?,
+            plain_kubeconfig: write("bench-kubeconfig-plain", &kubeconfig(", disable-compression: true"))?,
             configuration: write("bench.yaml", &anchore)?,
             authority: server.directory.join("ca.crt"),
             header: write("bench-header", &format!("Authorization: Bearer {token}"))?,
@@ -159,33 +189,39 @@ impl Files {
         command
     }
 
-    fn agent(&self) -> Command {
+    fn agent(&self, compressed: bool) -> Command {
+        let kubeconfig = if compressed { &self.kubeconfig } else { &self.plain_kubeconfig };
         let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_anchore-k8s-inventory")));
-        command.env_clear();
         command.args([OsStr::new("--config"), self.configuration.as_os_str()]);
-        command.args([OsStr::new("--kubeconfig"), self.kubeconfig.as_os_str()]);
+        command.args([OsStr::new("--kubeconfig"), kubeconfig.as_os_str()]);
         command
     }
 }
 
 /// Runs a command to its end; what it took and what it said on standard error.
-fn run(mut command: Command) -> anyhow::Result<(Taken, String)> {
+fn run(command: &Command) -> anyhow::Result<(Taken, String)> {
     let name = command.get_program().display().to_string();
-    let started = Instant::now();
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("{name} cannot be started"))?;
-    let said = std::io::read_to_string(child.stderr.take().context("standard error is a pipe")?)?;
-    let used = child.wait4()?;
-    let wall = started.elapsed();
-    if !used.status.success() {
-        bail!("{name} ended with {}: {said}", used.status);
+    let mut launcher = Command::new(std::env::current_exe()?);
+    launcher.arg(MEASURE).arg(command.get_program()).args(command.get_args());
+    let output = launcher.output().with_context(|| format!("{name} cannot be started"))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !output.status.success() {
+        bail!("{name} failed: {said}");
     }
-    let cpu = used.rusage.utime + used.rusage.stime;
-    Ok((Taken { wall, cpu, memory: used.rusage.maxrss }, said))
+    Ok((serde_json::from_slice(&output.stdout)?, said))
+}
+
+/// Starts a command, waits for its end and prints what it took; its standard error is ours.
+fn start_and_measure(mut command: impl Iterator<Item = OsString>) -> anyhow::Result<()> {
+    let program = command.next().context("no command to measure")?;
+    let started = Instant::now();
+    let child = Command::new(program).args(command).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let used = child.wait4()?;
+    let taken =
+        Taken { wall: started.elapsed(), cpu: used.rusage.utime + used.rusage.stime, memory: used.rusage.maxrss };
+    ensure!(used.status.success(), "it ended with {}", used.status);
+    println!("{}", serde_json::to_string(&taken)?);
+    Ok(())
 }
 
 impl Series {

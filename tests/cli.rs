@@ -349,10 +349,7 @@ async fn a_dry_run_says_where_reports_would_go() {
     let Outcome { code, stderr, .. } = dry_run("password: p").await;
 
     assert_eq!(code, Some(0));
-    assert!(
-        stderr.starts_with("dry run: account admin as user agent at http://127.0.0.1:1/: 1 namespace"),
-        "{stderr}"
-    );
+    assert!(stderr.starts_with("dry run: account admin as user agent at http://127.0.0.1:1/: 1 namespace"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
