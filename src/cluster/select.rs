@@ -56,7 +56,7 @@ impl Collector<'_> {
                 if namespaces.is_empty() {
                     return Err(CollectError::NoneExists(missing));
                 }
-                Ok(Selection { namespaces: namespaces.clone(), missing, complete_list: true, ..Selection::default() })
+                Ok(Selection { namespaces, missing, complete_list: true, ..Selection::default() })
             }
             Err(error) if !selectors.include.is_empty() && concerns_one_request(&error) => {
                 self.select_by_name(&included).await
