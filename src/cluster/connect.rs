@@ -11,20 +11,16 @@ use kube::client::ClientBuilder;
 use kube::config::{AuthInfo, KubeconfigError, LoadDataError};
 use kube::{Client, Config};
 use secrecy::ExposeSecret;
-use url::Url;
 
+use super::address::{proxy_for, server_url};
 use super::request::chain;
 use super::{credentials, kubeconfig, service_account};
 use crate::config::Environment;
-use crate::config::anchore::ProxySetting;
 use crate::config::kubernetes::{ClusterAccess, ExplicitAccess, ExplicitUser, KubeconfigConfig};
-use crate::proxy::{self, ProxyError};
+use crate::proxy::ProxyError;
 
 /// The name that the existing agent's chart and sample configuration put where nobody chose one.
 const PLACEHOLDER_NAME: &str = "docker-desktop";
-
-/// Where a kubeconfig names a proxy, for messages.
-const OWN_PROXY: &str = "proxy-url of the kubeconfig";
 
 /// Sent with every request.
 const USER_AGENT: &str = concat!("anchore-k8s-inventory/", env!("CARGO_PKG_VERSION"));
@@ -328,39 +324,6 @@ fn take_token_file(user: &mut AuthInfo) -> Option<PathBuf> {
     user.token_file.take().map(PathBuf::from)
 }
 
-/// kubectl takes an address without a scheme as http.
-fn server_url(server: &str) -> Result<Url, String> {
-    let url = if server.contains("://") { Url::parse(server) } else { Url::parse(&format!("http://{server}")) };
-    let url = url.map_err(|error| error.to_string())?;
-    match url.scheme() {
-        _ if !url.username().is_empty() || url.password().is_some() => {
-            Err("it holds a user or password, which belong into the user's entry".to_owned())
-        }
-        "http" | "https" if url.has_host() => Ok(url),
-        _ => Err("it is neither http nor https".to_owned()),
-    }
-}
-
-fn proxy_for(server: &Url, own: Option<&str>, environment: &Environment) -> Result<Option<http::Uri>, ConnectError> {
-    let setting = match own {
-        None => ProxySetting::Environment,
-        Some(own) => ProxySetting::Url(
-            Url::parse(own).map_err(|error| ProxyError { origin: OWN_PROXY.to_owned(), reason: error.to_string() })?,
-        ),
-    };
-    let found = proxy::for_url(server, &setting, &environment.variables).map_err(|error| match own {
-        Some(_) => ProxyError { origin: OWN_PROXY.to_owned(), ..error },
-        None => error,
-    });
-    let Some(mut url) = found? else { return Ok(None) };
-    if url.scheme() == "socks5h" {
-        // kube knows one word for both, and lets the proxy resolve names.
-        url = Url::parse(&url.as_str().replacen("socks5h", "socks5", 1))
-            .map_err(|error| ConnectError::Client(error.to_string()))?;
-    }
-    url.as_str().parse().map(Some).map_err(|_| ConnectError::Client("the proxy's address is not a URI".to_owned()))
-}
-
 /// Builds a client, with files read on a thread that may block.
 async fn build(config: &Config, token_file: Option<&PathBuf>) -> Result<Client, ConnectError> {
     let mut config = config.clone();
@@ -504,10 +467,5 @@ mod tests {
         let kubeconfig = kubeconfig_with_user("{token: t, exec: {command: no-such-plugin}}").replace("https", "http");
         let connection = open(&kubeconfig).await.expect("nothing is run or read");
         assert!(!names_somebody(&connection.config.auth_info));
-    }
-
-    #[test]
-    fn an_address_without_scheme_is_http() {
-        assert_eq!(server_url("localhost:8080").map(String::from), Ok("http://localhost:8080/".to_owned()));
     }
 }
