@@ -174,6 +174,18 @@ impl Access {
         }
         self
     }
+
+    /// Leaves the system's certificate authorities alone where no certificate is verified: a machine may have none, which
+    /// would be a failure.
+    fn with_needed_authorities(mut self) -> Self {
+        let meets_tls = |address: &http::Uri| address.scheme_str() == Some("https");
+        let verifies = !self.config.accept_invalid_certs
+            && (meets_tls(&self.config.cluster_url) || self.config.proxy_url.as_ref().is_some_and(meets_tls));
+        if !verifies {
+            self.config.root_cert.get_or_insert_default();
+        }
+        self
+    }
 }
 
 impl ConnectError {
@@ -186,7 +198,7 @@ impl ConnectError {
 impl Connection {
     /// Prepares access to the configured cluster.
     pub async fn open(settings: &KubeconfigConfig, environment: &Environment) -> Result<Self, ConnectError> {
-        let access = resolve(settings, environment)?.kept_off_the_wire();
+        let access = resolve(settings, environment)?.kept_off_the_wire().with_needed_authorities();
         let cluster_name = settings.cluster_name.clone().or_else(|| access.name.clone()).ok_or(ConnectError::NoName)?;
         warn_of_placeholder(&cluster_name, access.name.as_deref());
         let client = build(&access.config, access.token_file.as_ref()).await?;

@@ -12,8 +12,8 @@ use testbed::kubernetes::{KubernetesApi, KubernetesOptions};
 use testbed::proxy::Proxy;
 use testbed::server::tls::Authority;
 
-use crate::agent::{Agent, Run};
-use crate::scene::{SHOP, shop};
+use crate::agent::{Agent, Run, lines};
+use crate::scene::{SHOP, Scene, shop};
 
 const TOKEN: &str = "the-token";
 
@@ -241,6 +241,24 @@ async fn an_authority_that_did_not_sign_the_server_is_a_failure() {
 }
 
 // Proxies.
+
+#[tokio::test]
+async fn a_system_without_authorities_matters_where_one_is_verified_alone() {
+    let (plain, secure) = (Scene::new().await, Secure::new().await);
+    let mut unverified = secure.kubeconfig();
+    unverified["clusters"][0]["cluster"] = json!({"server": secure.api.url(), "insecure-skip-tls-verify": true});
+    let mut verified = secure.kubeconfig();
+    verified["clusters"][0]["cluster"] = json!({"server": secure.api.url()});
+    let bare = || Agent::new().variable("SSL_CERT_FILE", "/dev/null");
+
+    let without_tls = secure.printed_by(bare().reads(&plain.api)).await;
+    let unverified = secure.printed_by(bare().kubeconfig(&unverified.to_string())).await;
+    let verified = bare().kubeconfig(&verified.to_string()).with("-o json").run().await;
+
+    assert_eq!((without_tls, unverified), (lines(&SHOP), lines(&SHOP)));
+    assert_eq!((verified.code, verified.stdout.as_str(), verified.stderr.lines().count()), (Some(2), "", 1));
+    assert!(verified.stderr.starts_with("error: the certificate or key in "), "{}", verified.stderr);
+}
 
 #[tokio::test]
 async fn the_proxy_of_the_kubeconfig_is_used() {
