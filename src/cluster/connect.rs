@@ -34,6 +34,9 @@ pub enum ConnectError {
          or the variable KUBECONFIG, or write ~/.kube/config; inside a cluster, mount the pod's service account"
     )]
     NoCluster,
+    /// The variable that says which cluster cannot be understood.
+    #[error("the variable {0} is not UTF-8: change it, or set kubeconfig.path (or --kubeconfig)")]
+    Variable(&'static str),
     /// A kubeconfig cannot be used.
     #[error("kubeconfig {} cannot be used: {reason}", file.display())]
     Kubeconfig {
@@ -263,7 +266,9 @@ fn names_somebody(user: &AuthInfo) -> bool {
 pub fn context_names(settings: &KubeconfigConfig, environment: &Environment) -> Vec<String> {
     match &settings.access {
         ClusterAccess::File(path) => kubeconfig::context_names(&[environment.working_directory.join(path)]),
-        ClusterAccess::Default => kubeconfig::context_names(&kubeconfig::default_files(environment)),
+        ClusterAccess::Default => {
+            kubeconfig::default_files(environment).map(|files| kubeconfig::context_names(&files)).unwrap_or_default()
+        }
         ClusterAccess::InCluster | ClusterAccess::Explicit(_) => Vec::new(),
     }
 }
@@ -275,7 +280,7 @@ fn resolve(settings: &KubeconfigConfig, environment: &Environment) -> Result<Acc
         ClusterAccess::InCluster => in_cluster(environment),
         ClusterAccess::Explicit(explicit) => from_settings(explicit, settings.cluster_name.as_deref(), environment),
         ClusterAccess::Default => {
-            let files = kubeconfig::default_files(environment);
+            let files = kubeconfig::default_files(environment)?;
             if !files.is_empty() {
                 from_files(&files, context, environment)
             } else if Path::new(service_account::FOLDER).join("token").exists() {

@@ -16,6 +16,9 @@ use secrecy::{ExposeSecret, SecretString};
 use super::connect::ConnectError;
 use crate::config::Environment;
 
+/// The variable with a list of files.
+const VARIABLE: &str = "KUBECONFIG";
+
 /// A chosen context: where and as whom.
 #[derive(Debug)]
 pub(crate) struct Chosen {
@@ -27,20 +30,24 @@ pub(crate) struct Chosen {
 /// The files to read when nothing is configured: those of `$KUBECONFIG` that exist, else `~/.kube/config` if it does.
 ///
 /// Files of the list that do not exist are passed over, as kubectl does; when none of them exists the first is given,
-/// so that reading it fails with its name.
-pub(crate) fn default_files(environment: &Environment) -> Vec<PathBuf> {
+/// so that reading it fails with its name. A list that cannot be understood is an error: the default may be another
+/// cluster.
+pub(crate) fn default_files(environment: &Environment) -> Result<Vec<PathBuf>, ConnectError> {
+    if environment.unreadable.contains(VARIABLE) {
+        return Err(ConnectError::Variable(VARIABLE));
+    }
     let listed: Vec<PathBuf> = environment
         .variables
-        .get("KUBECONFIG")
+        .get(VARIABLE)
         .map(|list| std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).collect())
         .unwrap_or_default();
     if listed.is_empty() {
         let home = environment.home.iter().map(|home| home.join(".kube").join("config"));
-        return home.filter(|path| path.exists()).collect();
+        return Ok(home.filter(|path| path.exists()).collect());
     }
     let listed: Vec<PathBuf> = listed.iter().map(|path| environment.working_directory.join(path)).collect();
     let existing: Vec<PathBuf> = listed.iter().filter(|path| path.exists()).cloned().collect();
-    if existing.is_empty() { listed.into_iter().take(1).collect() } else { existing }
+    Ok(if existing.is_empty() { listed.into_iter().take(1).collect() } else { existing })
 }
 
 /// Reads and merges `files` and chooses `context`, or the current one.
@@ -378,7 +385,7 @@ contexts:
             variables: [("KUBECONFIG".to_owned(), list.into_string().expect("text"))].into(),
             ..Environment::default()
         };
-        let files = default_files(&environment);
+        let files = default_files(&environment).expect("a list");
         assert_eq!(choose(&files, None).expect("readable").cluster_name, "production-cluster");
     }
 
@@ -386,8 +393,25 @@ contexts:
     fn a_missing_file_of_the_variable_is_an_error_not_the_default() {
         let variables = [("KUBECONFIG".to_owned(), "/does/not/exist".to_owned())].into();
         let environment = Environment { variables, ..Environment::default() };
-        let error = choose(&default_files(&environment), None).expect_err("refused").to_string();
+        let files = default_files(&environment).expect("a list");
+        let error = choose(&files, None).expect_err("refused").to_string();
         assert!(error.starts_with("kubeconfig /does/not/exist cannot be used: "), "{error}");
+    }
+
+    #[test]
+    fn a_variable_that_is_not_utf8_is_an_error_not_the_default() {
+        let (home, _) = folder_with("unused", "");
+        fs::create_dir(home.path().join(".kube")).expect("made");
+        fs::write(home.path().join(".kube/config"), TWO_CONTEXTS).expect("written");
+        let found_beside = |unreadable: &str| {
+            let home = Some(home.path().to_owned());
+            let environment =
+                Environment { home, unreadable: [unreadable.to_owned()].into(), ..Environment::default() };
+            default_files(&environment).map_err(|error| error.to_string())
+        };
+        let sentence = "the variable KUBECONFIG is not UTF-8: change it, or set kubeconfig.path (or --kubeconfig)";
+        assert_eq!(found_beside("ANOTHER"), Ok(vec![home.path().join(".kube/config")]));
+        assert_eq!(found_beside("KUBECONFIG"), Err(sentence.to_owned()));
     }
 
     #[test]
