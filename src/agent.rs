@@ -18,7 +18,7 @@ use crate::cli::ExitCode;
 use crate::cluster::collect::{self, CollectError, CollectSettings, Collection};
 use crate::cluster::connect::{ConnectError, Connection};
 use crate::cluster::progress::Progress;
-use crate::cluster::snapshot::NodeAccess;
+use crate::cluster::snapshot::{ClusterSnapshot, NodeAccess};
 use crate::config::anchore::AnchoreConfig;
 use crate::config::{Config, Environment, Loaded, Mode};
 use crate::delivery::AccountReports;
@@ -220,7 +220,7 @@ impl Run<'_> {
                 tracing::error!(target: FAILURE, "the nodes could not be read, so the report has none: {reason}");
             }
         }
-        if collection.snapshot.namespaces.is_empty() && !collection.snapshot.unreadable.is_empty() {
+        if has_read_nothing(&collection.snapshot) {
             tracing::error!(target: FAILURE, "no namespace could be read, so nothing is reported");
         }
     }
@@ -234,6 +234,7 @@ impl Run<'_> {
             ignore_empty: self.config.selectors.ignore_empty,
             metadata: self.config.metadata.clone(),
         };
+        let is_explained = has_read_nothing(&collection.snapshot);
         let inventory = Arc::new(Inventory::new(Arc::new(collection.snapshot), settings));
         let routing = routing::route(&inventory, &self.config.routing);
         for warning in &routing.warnings {
@@ -248,7 +249,7 @@ impl Run<'_> {
             shares.push(Share { account: share.account, reports: batches.reports });
         }
         shares.retain(|share| !share.reports.is_empty());
-        if shares.is_empty() {
+        if shares.is_empty() && !is_explained {
             tracing::warn!("there is nothing to report: no namespace is selected, or none goes to an account");
         }
         shares
@@ -316,4 +317,9 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// Whether there were namespaces, and none of them could be read.
+fn has_read_nothing(snapshot: &ClusterSnapshot) -> bool {
+    snapshot.namespaces.is_empty() && !snapshot.unreadable.is_empty()
 }

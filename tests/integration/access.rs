@@ -131,6 +131,18 @@ async fn when_no_included_namespace_can_be_read_nothing_is_sent(#[case] user: Us
 }
 
 #[tokio::test]
+async fn that_no_namespace_can_be_read_is_said_once() {
+    let api =
+        KubernetesOptions::default().cluster(&two_namespaces()).user(agent_user()).start().await.expect("started");
+
+    let run = Agent::new().reads_as(&api, &agent_user()).with("-n shop -o json").loudly().run().await;
+
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains("no namespace could be read, so nothing is reported"), "{}", run.stderr);
+    assert!(!run.stderr.contains("there is nothing to report"), "{}", run.stderr);
+}
+
+#[tokio::test]
 async fn d5_pods_that_may_be_listed_in_some_namespaces_are_read_there() {
     let user = agent_user().may(Verb::List, Kind::Namespaces).may_in("shop", Verb::List, Kind::Pods);
     let scene = Scene::for_user(&two_namespaces(), user).await;
