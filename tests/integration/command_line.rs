@@ -1,10 +1,10 @@
 //! What surrounds a run: output that nobody reads, full disks, signals, log files, and secrets that are printed nowhere.
 
-use std::io::pipe;
+use std::io::{Read, pipe};
 
 use pretty_assertions::assert_eq;
 use rstest::rstest;
-use serde_json::{Value, json};
+use serde_json::json;
 use testbed::anchore::tenancy::User as AnchoreUser;
 use testbed::anchore::{Enterprise, EnterpriseOptions};
 use testbed::cluster::Cluster;
@@ -15,6 +15,7 @@ use testbed::proxy::Proxy;
 use testbed::server::fault::{Answer, Fault, Requests};
 
 use crate::agent::{Agent, Run, asked_for, outlines};
+use crate::credentials::{kubeconfig, plugin};
 
 fn shop() -> Cluster {
     Cluster::new().namespace("shop").pod(Pod::running("web-0").image("nginx:1.27"))
@@ -110,6 +111,40 @@ async fn a_signal_while_collecting_ends_the_run_without_a_report(#[case] signal:
 
     assert_eq!(run, Run::failed(&["stopped by a signal; nothing was sent"]));
     assert!(enterprise.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_credential_plugin_that_waits() {
+    let user = User::reader("agent").token("never-given");
+    let api = KubernetesOptions::default().cluster(&shop()).user(user).start().await.expect("started");
+    let kubeconfig = kubeconfig(&api, &plugin("echo asked > state; exec sleep 600"));
+    let running = Agent::new().kubeconfig(&kubeconfig).with("-o json").start();
+
+    running.has_written("state", "asked").await;
+    running.signal("TERM").await;
+    let run = running.ended().await;
+
+    assert_eq!(run, Run::failed(&["stopped by a signal; nothing was sent"]));
+    assert!(api.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_signal_ends_the_wait_for_a_reader_that_takes_nothing() {
+    // More than a pipe holds.
+    let notes = "x".repeat(1 << 20);
+    let pod = Pod::running("web-0").image("nginx:1.27").annotation("notes", &notes);
+    let api = KubernetesApi::serving(&Cluster::new().namespace("shop").pod(pod)).await.expect("started");
+    let (mut reader, writer) = pipe().expect("a pipe");
+    let running = Agent::new().reads(&api).with("-o json").prints_to(writer).start();
+
+    // It has begun to print, and cannot end.
+    let first = tokio::task::spawn_blocking(move || reader.read_exact(&mut [0]).map(|()| reader)).await;
+    let reader = first.expect("it ran").expect("a byte");
+    running.signal("TERM").await;
+    let run = running.ended().await;
+    drop(reader);
+
+    assert_eq!(run, Run::failed(&["stopped by a signal; nothing was sent"]));
 }
 
 #[rstest]
@@ -224,13 +259,9 @@ async fn what_a_plugin_prints_is_not_repeated(#[case] second_end: &str) {
         json!({"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1", "status": {"token": token}});
     let script =
         format!("if mkdir ran-before 2>/dev/null; then echo '{first}'; else echo 'token: {renewed}'; {second_end}; fi");
-    let exec = json!({
-        "apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", script], "interactiveMode": "Never",
-    });
-    let mut kubeconfig: Value = serde_json::from_str(&api.kubeconfig(&User::named("agent"))).expect("JSON");
-    kubeconfig["users"][0]["user"] = json!({"exec": exec});
+    let kubeconfig = kubeconfig(&api, &plugin(&script));
 
-    let said = all_that_is_said_by(Agent::new().kubeconfig(&kubeconfig.to_string())).await;
+    let said = all_that_is_said_by(Agent::new().kubeconfig(&kubeconfig)).await;
 
     assert!(said.contains("credential plugin \"sh\""), "{said}");
     is_free_of_secrets(&said);

@@ -68,14 +68,14 @@ async fn a_token_file_is_read_again_when_the_token_was_rotated() {
 }
 
 /// A kubeconfig of this server for a user with these credentials.
-fn kubeconfig(api: &KubernetesApi, credentials: &Value) -> String {
+pub(crate) fn kubeconfig(api: &KubernetesApi, credentials: &Value) -> String {
     let mut kubeconfig: Value = serde_json::from_str(&api.kubeconfig(&User::named("agent"))).expect("JSON");
     kubeconfig["users"][0]["user"] = credentials.clone();
     kubeconfig.to_string()
 }
 
 /// Credentials from a plugin, run by the shell.
-fn plugin(script: &str) -> Value {
+pub(crate) fn plugin(script: &str) -> Value {
     json!({"exec": {
         "apiVersion": "client.authentication.k8s.io/v1",
         "command": "sh",
