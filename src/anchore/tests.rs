@@ -5,6 +5,7 @@ use std::time::Duration;
 use pretty_assertions::assert_eq;
 use rstest::rstest;
 use serde_json::json;
+use testbed::server::closed_port::ClosedPort;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -29,10 +30,11 @@ async fn send_to(server: &Loopback) -> Result<(), SendError> {
     send(&server.client(), &small_report()).await
 }
 
-/// The address of a port that nobody listens on.
-fn closed_port() -> Url {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap()
+/// A port that nobody listens on, and its address.
+fn closed_port() -> (ClosedPort, Url) {
+    let closed = ClosedPort::bind().unwrap();
+    let url = Url::parse(&format!("http://{}", closed.address().unwrap())).unwrap();
+    (closed, url)
 }
 
 fn refusal(result: Result<(), SendError>) -> Refusal {
@@ -368,7 +370,7 @@ async fn an_answer_that_is_cut_or_no_http_is_a_broken_connection(#[case] said: &
 
 #[tokio::test]
 async fn a_closed_port_is_said_in_one_sentence() {
-    let url = closed_port();
+    let (_closed, url) = closed_port();
 
     let error = send(&client_of(&settings(&url)), &small_report()).await.unwrap_err();
 
@@ -468,13 +470,13 @@ async fn a_proxy_that_refuses_a_tunnel_for_want_of_a_password_says_so() {
 
 #[tokio::test]
 async fn an_unreachable_proxy_is_named_without_its_password() {
-    let closed = closed_port();
-    let address = closed.as_str().replace("http://", "http://me:hunter2@");
+    let (_closed, url) = closed_port();
+    let address = url.as_str().replace("http://", "http://me:hunter2@");
 
     let client = client_of(&through(&address));
     let error = send(&client, &small_report()).await.unwrap_err().to_string();
 
-    let authority = closed.as_str().trim_start_matches("http://").trim_end_matches('/');
+    let authority = url.as_str().trim_start_matches("http://").trim_end_matches('/');
     assert!(
         error.starts_with(&format!("no connection to anchore.example:8228 through the proxy {authority}: ")),
         "{error}"

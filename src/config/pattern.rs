@@ -268,7 +268,7 @@ mod tests {
     #[case(r"[\w-a]")]
     #[case("(")]
     #[case(r"\p{Nonsense}")]
-    fn what_is_no_expression_here_is_refused(#[case] pattern: &str) {
+    fn d37_what_is_no_expression_here_is_refused(#[case] pattern: &str) {
         assert!(matches!(Pattern::namespace(pattern), Err(PatternError::Syntax { .. })));
     }
 

@@ -5,6 +5,7 @@
 //! stops nothing else.
 
 pub mod body;
+pub mod closed_port;
 pub mod fault;
 pub mod record;
 pub mod tls;

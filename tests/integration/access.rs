@@ -238,7 +238,7 @@ async fn many_included_namespaces_are_read_by_name_where_only_roles_exist() {
 #[case::one_at_a_time(Some(1), 1)]
 #[case::no_more_than_configured(Some(3), 3)]
 #[tokio::test]
-async fn reading_by_name_sends_few_requests_at_once(#[case] pool: Option<u32>, #[case] most: usize) {
+async fn d21_reading_by_name_sends_few_requests_at_once(#[case] pool: Option<u32>, #[case] most: usize) {
     let user =
         (0..25).fold(agent_user().may(Verb::List, Kind::Nodes), |user, at| reader_in(user, &format!("team-{at:02}")));
     let scene = Scene::for_user(&many_teams(), user).await;

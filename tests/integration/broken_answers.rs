@@ -7,6 +7,7 @@ use rstest::rstest;
 use testbed::cluster::Cluster;
 use testbed::cluster::pod::Pod;
 use testbed::kubernetes::{self, KubernetesOptions};
+use testbed::server::closed_port::ClosedPort;
 use testbed::server::fault::{Alteration, Answer, Fault, Requests};
 
 use crate::agent::{Agent, Run, asked, lines};
@@ -182,9 +183,8 @@ fn kubeconfig_of(server: &str) -> String {
 
 #[tokio::test]
 async fn a_port_where_nobody_listens_is_named() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let server = format!("http://{}", port.local_addr().expect("an address"));
-    drop(port);
+    let closed = ClosedPort::bind().expect("a port");
+    let server = format!("http://{}", closed.address().expect("an address"));
 
     let run = Agent::new().kubeconfig(&kubeconfig_of(&server)).run().await;
 

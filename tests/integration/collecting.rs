@@ -103,7 +103,7 @@ async fn an_odd_version_is_reported_as_it_is(#[case] version: &'static str, #[ca
 }
 
 #[tokio::test]
-async fn a_version_that_never_comes_delays_nothing_for_long() {
+async fn d33_a_version_that_never_comes_delays_nothing_for_long() {
     let scene = Scene::with(Requests::to("/version"), Fault::NeverAnswers).await;
     let started = Instant::now();
 

@@ -52,7 +52,7 @@ fn other_formats_are_refused_by_name() {
 #[case::odd_tag(b"anchore: {password: !!binary UzNDUkVU}".as_slice(), "config.yaml:1:30: a text that begins with ! must be quoted, and tags other than those of JSON are not understood")]
 #[case::odd_key(b"? [a]\n: b".as_slice(), "config.yaml:1:3: a key must be a text, not a list or a map")]
 #[case::odd_merge(b"anchore: {<<: 7}".as_slice(), "config.yaml:1:15: only a map, or a list of maps, can be merged with <<")]
-fn a_file_that_is_no_configuration_is_one_error_with_its_place(#[case] text: &[u8], #[case] expected: &str) {
+fn d12_a_file_that_is_no_configuration_is_one_error_with_its_place(#[case] text: &[u8], #[case] expected: &str) {
     assert_eq!(file(text).errors(), [expected]);
 }
 
@@ -109,6 +109,7 @@ fn aliases_that_multiply_one_long_text_are_refused() {
     assert!(matches!(errors.as_slice(), [error] if error.ends_with(expected)), "{} errors", errors.len());
 }
 
+/// D43 (a misspelt mode) and D42 (unknown keys) among them.
 #[test]
 fn all_problems_are_found_at_once_in_the_order_of_the_file() {
     let setup = file(
@@ -193,7 +194,7 @@ fn an_entry_of_a_list_that_is_no_text_is_an_error() {
 }
 
 #[test]
-fn a_star_that_was_meant_as_a_wildcard_is_a_hint_of_the_check_alone() {
+fn d38_a_star_that_was_meant_as_a_wildcard_is_a_hint_of_the_check_alone() {
     let setup = file("namespace-selectors: {exclude: ['^kube-*']}");
     let expected = "configuration file: config.yaml\n\
                     hint: config.yaml:1:33: namespace-selectors.exclude: \"^kube-*\" also matches names without the \

@@ -318,7 +318,7 @@ fn unsent_reports_wait_in_the_state_directory(#[case] xdg: &str, #[case] home: &
 #[case("kubernetes: {worker-pool-size: 0}")]
 #[case("inventory-collection: {method: guess}")]
 #[case("inventory-collection: {informer: {cache-sync-timeout-seconds: 0}}")]
-fn values_out_of_range_are_errors_in_every_mode(#[case] text: &str) {
+fn d44_values_out_of_range_are_errors_in_every_mode(#[case] text: &str) {
     assert_eq!(file(text).errors().len(), 1);
 }
 

@@ -22,7 +22,7 @@ use crate::agent::{Run, outlines};
 #[case("/anchore", "/")]
 #[case("/behind/two", "//")]
 #[tokio::test]
-async fn every_path_is_below_the_base_of_the_address(#[case] base: &str, #[case] end: &str) {
+async fn d48_every_path_is_below_the_base_of_the_address(#[case] base: &str, #[case] end: &str) {
     let scene = Scene::with(EnterpriseOptions::default().base_path(base).version(Version::V1_ONLY)).await;
 
     let run = scene.agent().set("anchore.url", format!("{}{end}", scene.enterprise.url())).run().await;

@@ -7,6 +7,7 @@ use pretty_assertions::assert_eq;
 use rstest::rstest;
 use testbed::anchore::EnterpriseOptions;
 use testbed::anchore::inventory::Ingest;
+use testbed::server::closed_port::ClosedPort;
 use testbed::server::fault::{Alteration, Answer, Fault, Requests};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -147,9 +148,8 @@ async fn a_connection_that_the_server_closed_while_it_was_idle_is_made_again() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_said() {
     let scene = Scene::new().await;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    drop(listener);
+    let closed = ClosedPort::bind().expect("a port");
+    let address = closed.address().expect("an address");
 
     let agent = scene.agent().set("anchore.url", format!("http://{address}")).set("anchore.http.retry-seconds", 0);
     let run = agent.run().await;

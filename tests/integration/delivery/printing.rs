@@ -55,7 +55,7 @@ fn sent(scene: &Scene) -> String {
 }
 
 #[tokio::test]
-async fn what_is_printed_is_what_is_sent_but_for_the_blanks() {
+async fn d32_what_is_printed_is_what_is_sent_but_for_the_blanks() {
     let scene = Scene::of(&untidy(), EnterpriseOptions::default()).await;
 
     let run = scene.agent().with("-i").run().await;

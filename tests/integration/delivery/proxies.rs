@@ -6,10 +6,12 @@ use http::Method;
 use pretty_assertions::assert_eq;
 use rstest::rstest;
 use testbed::anchore::EnterpriseOptions;
+use testbed::cluster::Cluster;
 use testbed::proxy::{ProxiedRequest, Proxy};
+use testbed::server::closed_port::ClosedPort;
 use testbed::server::tls::Authority;
 
-use super::{SHOP, Scene, V2, not_accepted, post};
+use super::{SHOP, Scene, V2, namespaces, not_accepted, post, shop};
 use crate::agent::{Agent, Run, outlines};
 
 const PASSWORD: &str = "canary-proxy-password";
@@ -34,8 +36,12 @@ fn with_password(proxy: &Proxy, password: &str) -> String {
 
 /// An Enterprise that speaks TLS, and an agent that trusts it.
 async fn secure() -> (Scene, Agent) {
+    secure_with(&shop()).await
+}
+
+async fn secure_with(cluster: &Cluster) -> (Scene, Agent) {
     let authority = Arc::new(Authority::new("Anchore").expect("an authority"));
-    let scene = Scene::with(EnterpriseOptions::default().tls(&authority)).await;
+    let scene = Scene::of(cluster, EnterpriseOptions::default().tls(&authority)).await;
     let url = scene.enterprise.url().replace("127.0.0.1", "localhost");
     let agent = scene.agent().set("anchore.url", url).file("ca.crt", authority.certificate());
     (scene, agent.set("anchore.http.ca-file", "ca.crt"))
@@ -68,11 +74,25 @@ async fn a_secure_connection_goes_through_a_tunnel_in_which_the_proxy_sees_nothi
     assert_eq!(outlines(&scene.enterprise, "admin"), [SHOP]);
 }
 
+#[tokio::test]
+async fn d20_the_reports_of_an_account_share_a_connection() {
+    let (scene, agent) = secure_with(&namespaces(&["a", "b", "c", "d", "e"])).await;
+    let proxy = Proxy::start().await.expect("started");
+
+    let agent = agent.set("anchore.http.proxy", proxy.url()).set("inventory-report-limits.namespaces", 1);
+    let run = agent.run().await;
+
+    assert_eq!(run, Run::succeeded());
+    assert_eq!(scene.arrived().len(), 5);
+    let tunnel = format!("CONNECT localhost:{}", scene.enterprise.address().port());
+    assert_eq!(asked_of(&proxy), [tunnel]);
+}
+
 #[rstest]
 #[case("HTTP_PROXY")]
 #[case("http_proxy")]
 #[tokio::test]
-async fn a_proxy_from_the_environment_is_used_for_hosts_elsewhere(#[case] variable: &str) {
+async fn d14_a_proxy_from_the_environment_is_used_for_hosts_elsewhere(#[case] variable: &str) {
     let scene = Scene::new().await;
     let proxy = Proxy::start().await.expect("started");
 
@@ -230,13 +250,8 @@ async fn a_proxy_that_wants_a_password_for_a_tunnel_is_said() {
 #[tokio::test]
 async fn a_proxy_that_is_not_there_is_named(#[case] scheme: &str) {
     let scene = Scene::new().await;
-    let gone = Proxy::start().await.expect("started");
-    let address = gone.address();
-    drop(gone);
-    // What was accepted is closed at once, or it was never there.
-    while tokio::net::TcpStream::connect(address).await.is_ok() {
-        tokio::task::yield_now().await;
-    }
+    let closed = ClosedPort::bind().expect("a port");
+    let address = closed.address().expect("an address");
 
     let url = scene.enterprise.url().replace("http://", &format!("{scheme}://"));
     let proxy = format!("http://agent:{PASSWORD}@{address}");
@@ -253,7 +268,8 @@ async fn a_proxy_that_is_not_there_is_named(#[case] scheme: &str) {
 async fn a_proxy_that_cannot_reach_the_server_says_so() {
     let scene = Scene::new().await;
     let proxy = Proxy::start().await.expect("started");
-    let port = closed_port().await;
+    let closed = ClosedPort::bind().expect("a port");
+    let port = closed.address().expect("an address").port();
 
     let run = scene
         .agent()
@@ -287,10 +303,4 @@ async fn an_address_that_is_none_is_refused_before_anything_is_asked_and_not_rep
     assert!(run.stderr.contains(place), "{}", run.stderr);
     assert!(!run.stderr.contains(PASSWORD), "{}", run.stderr);
     assert!(scene.api.requests().is_empty());
-}
-
-/// A port that nobody listens on.
-async fn closed_port() -> u16 {
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-    listener.local_addr().expect("an address").port()
 }

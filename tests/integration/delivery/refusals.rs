@@ -68,7 +68,10 @@ fn service(status: u16, message: &str) -> Answer {
     "410 Gone (Gone: a, 7)"
 )]
 #[tokio::test]
-async fn a_refusal_is_said_in_the_server_s_words_and_not_asked_for_again(#[case] answer: Answer, #[case] said: &str) {
+async fn d15_a_refusal_is_said_in_the_server_s_words_and_not_asked_for_again(
+    #[case] answer: Answer,
+    #[case] said: &str,
+) {
     let scene = Scene::failing(answer).await;
 
     let run = scene.agent().run().await;
@@ -88,7 +91,7 @@ async fn a_wrong_password_is_refused_by_the_server() {
 }
 
 #[tokio::test]
-async fn a_disabled_account_is_said_and_its_reports_go_nowhere_else() {
+async fn d7_a_disabled_account_is_said_and_its_reports_go_nowhere_else() {
     let scene = Scene::with(EnterpriseOptions::default().disabled_account("old")).await;
 
     let run = scene
@@ -154,7 +157,7 @@ async fn a_report_that_is_too_large_says_how_large_it_is_and_which_limit_to_set(
 #[case(504, "Gateway Timeout")]
 #[case(507, "Insufficient Storage")]
 #[tokio::test]
-async fn an_error_that_may_pass_is_sent_again_unless_that_is_switched_off(#[case] status: u16, #[case] name: &str) {
+async fn d15_an_error_that_may_pass_is_sent_again_unless_that_is_switched_off(#[case] status: u16, #[case] name: &str) {
     let scene = Scene::new().await;
     scene.enterprise.inject(Requests::to("*").first(2), Answer::status(status).html("Sorry"));
 
