@@ -6,7 +6,7 @@
 mod signals;
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -258,11 +258,7 @@ impl Run<'_> {
     /// Prints on a thread of its own: a reader that takes nothing must not keep a signal from being heard.
     async fn print(&self, format: OutputFormat, shares: &[Share]) -> Result<(), RunError> {
         let reports: Vec<Report> = shares.iter().flat_map(|share| share.reports.iter().cloned()).collect();
-        let printing = tokio::task::spawn_blocking(move || {
-            let mut out = BufWriter::new(io::stdout().lock());
-            output::write(format, &reports, &mut out)?;
-            output::until_closed(out.flush())
-        });
+        let printing = tokio::task::spawn_blocking(move || output::print(format, &reports));
         tokio::select! {
             () = self.stop.cancelled() => Err(RunError::Stopped),
             printed = printing => Ok(printed.map_err(io::Error::other)??),

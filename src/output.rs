@@ -10,7 +10,7 @@ pub mod progress;
 pub mod table;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use crate::inventory::report::Report;
 use crate::inventory::{Inventory, ReportedPod};
@@ -26,6 +26,13 @@ pub enum OutputFormat {
     Images,
 }
 
+/// Writes `reports`, all of one inventory, in `format` to standard output. A closed pipe is no error.
+pub fn print(format: OutputFormat, reports: &[Report]) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    write(format, reports, &mut out)?;
+    until_closed(out.flush())
+}
+
 /// Writes `reports`, all of one inventory, in `format`. A closed pipe is no error.
 pub fn write(format: OutputFormat, reports: &[Report], out: &mut impl Write) -> io::Result<()> {
     until_closed(match format {
@@ -36,7 +43,7 @@ pub fn write(format: OutputFormat, reports: &[Report], out: &mut impl Write) -> 
 }
 
 /// Takes a closed pipe for the end of what was wanted.
-pub fn until_closed(written: io::Result<()>) -> io::Result<()> {
+fn until_closed(written: io::Result<()>) -> io::Result<()> {
     written.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
