@@ -62,6 +62,11 @@ pub enum RoutingWarning {
         /// The namespaces that bear it.
         namespaces: Vec<String>,
     },
+    /// No namespace bears the label that routes them, which is what a misspelt key looks like.
+    NobodyHasTheLabel {
+        /// The label's key.
+        key: String,
+    },
 }
 
 /// Gives each reported namespace of `inventory` to its accounts.
@@ -94,6 +99,7 @@ pub fn route(inventory: &Inventory, config: &RoutingConfig) -> Routing {
     }
     let mut warnings = parts_of_names(inventory, &config.routes);
     warnings.extend(not_allowed.into_iter().map(RoutingWarning::not_allowed));
+    warnings.extend(unknown_label(inventory, config.by_label.as_ref()));
     Routing { shares: shares.into_iter().map(AccountShare::routed).collect(), warnings }
 }
 
@@ -133,6 +139,10 @@ impl fmt::Display for RoutingWarning {
                 "a label sends {} to account \"{account}\", which \
                  account-route-by-namespace-label.allowed-accounts does not allow; the label counts as missing",
                 Names(namespaces)
+            ),
+            Self::NobodyHasTheLabel { key } => write!(
+                f,
+                "no namespace has the label \"{key}\", so account-route-by-namespace-label routes none: check its key"
             ),
         }
     }
@@ -185,6 +195,12 @@ fn parts_of_names(inventory: &Inventory, routes: &[AccountRoute]) -> Vec<Routing
         }
     }
     warnings
+}
+
+fn unknown_label(inventory: &Inventory, rule: Option<&LabelRouting>) -> Option<RoutingWarning> {
+    let namespaces = inventory.namespaces();
+    let has_none = !namespaces.is_empty() && namespaces.iter().all(|&one| label_of(inventory, one).is_empty());
+    rule.filter(|_| has_none).map(|rule| RoutingWarning::NobodyHasTheLabel { key: rule.key.clone() })
 }
 
 fn name_of(inventory: &Inventory, namespace: u32) -> &str {
@@ -248,6 +264,15 @@ mod tests {
         let inventory = namespaces(&["payments", "shop"]);
         let config = routing().to("red", vec![regex("^pay")]).to("blue", vec![exact("payments"), exact("shop")]);
         assert_eq!(told(&inventory, &route(&inventory, &config)), ["blue: payments shop", "red: payments"]);
+    }
+
+    #[test]
+    fn a_label_that_no_namespace_has_is_named_in_a_warning() {
+        let inventory = namespaces(&["a", "b"]);
+        let rule = label_rule();
+        let warning = RoutingWarning::NobodyHasTheLabel { key: rule.key.clone() };
+        let routing = route(&inventory, &routing().by_label(rule));
+        assert_eq!((told(&inventory, &routing), routing.warnings), (vec!["admin: a b".to_owned()], vec![warning]));
     }
 
     #[test]
