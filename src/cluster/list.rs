@@ -98,8 +98,11 @@ async fn whole<I: Intake>(api: &Api<'_>, path: &str, intake: &mut I) -> Result<(
         let read = async {
             let answer = api.get(path, Accept::Protobuf).await?;
             match answer.encoding {
-                Encoding::Protobuf => stream(answer, intake).await.map(drop),
-                Encoding::Json => Err(not_streamable()),
+                Encoding::Protobuf => match stream(answer, intake).await? {
+                    ListMeta { continue_token, .. } if !continue_token.is_empty() => Err(not_whole("it is one page")),
+                    _ => Ok(()),
+                },
+                Encoding::Json => Err(not_whole("it is JSON")),
             }
         };
         match read.await {
@@ -119,8 +122,9 @@ async fn whole<I: Intake>(api: &Api<'_>, path: &str, intake: &mut I) -> Result<(
     }
 }
 
-fn not_streamable() -> RequestError {
-    RequestError::Refused { status: 200, message: "it answers JSON".to_owned() }
+/// The answer is no list in one piece that can be read as a stream, which pages can be.
+fn not_whole(reason: &str) -> RequestError {
+    RequestError::Refused { status: 200, message: reason.to_owned() }
 }
 
 async fn pages<I: Intake>(api: &Api<'_>, path: &str, page_size: u32, intake: &mut I) -> Result<(), RequestError> {

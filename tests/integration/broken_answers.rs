@@ -6,12 +6,12 @@ use pretty_assertions::assert_eq;
 use rstest::rstest;
 use testbed::cluster::Cluster;
 use testbed::cluster::pod::Pod;
-use testbed::kubernetes::{self, KubernetesOptions};
+use testbed::kubernetes::{self, KubernetesApi, KubernetesOptions};
 use testbed::server::closed_port::ClosedPort;
 use testbed::server::fault::{Alteration, Answer, Fault, Requests};
 
 use crate::agent::{Agent, Run, asked, lines};
-use crate::scene::{NAMESPACES, NODES, PODS, SHOP, Scene};
+use crate::scene::{NAMESPACES, NODES, PODS, SHOP, Scene, shop};
 
 fn cut_before_the_announced_length() -> Fault {
     Fault::Altered(vec![Alteration::CutAfter(700), Alteration::ContentLength(5000)])
@@ -156,6 +156,24 @@ async fn d4_a_list_that_fails_is_never_an_empty_report(#[case] path: &str, #[cas
     assert_eq!(sent, Run::failed(&[&sentence]));
     assert_eq!(printed, sent);
     assert!(scene.enterprise.requests().is_empty());
+}
+
+/// A proxy may turn a list into pages by itself.
+#[tokio::test]
+async fn a_page_that_nobody_asked_for_is_no_shorter_list() {
+    let other = KubernetesApi::serving(&shop()).await.expect("started");
+    // Another test may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let first_page =
+        client.get(format!("{}{PODS}?limit=1", other.url())).header("accept", "application/vnd.kubernetes.protobuf");
+    let first_page = first_page.send().await.expect("an answer").bytes().await.expect("a page");
+    let scene = Scene::with(Requests::to(PODS).first(1), Fault::body(first_page)).await;
+
+    let run = scene.run().await;
+
+    assert_eq!((run, scene.reported()), (Run::succeeded(), vec![lines(&SHOP)]));
+    assert_eq!(scene.asked_whole_and_paged(PODS), (1, 1));
 }
 
 #[tokio::test]
