@@ -86,6 +86,8 @@ pub async fn run(loaded: Loaded, environment: Environment, options: RunOptions) 
         is_complete: true,
     };
     let done = tokio::select! {
+        // In this order, so that signals are listened to before anything is started that they have to end.
+        biased;
         signal = signals::until_second(&stop) => return ExitCode::Signal(signal),
         done = run.adhoc() => done,
     };
