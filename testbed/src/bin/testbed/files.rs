@@ -10,6 +10,8 @@ use testbed::anchore::Enterprise;
 use testbed::anchore::tenancy::ADMIN_ACCOUNT;
 use testbed::fleet::ACCOUNT_LABEL;
 
+use super::cli::Serve;
+
 /// The folder for them.
 pub(crate) struct Folder(PathBuf);
 
@@ -47,11 +49,16 @@ impl Folder {
     }
 }
 
-/// A configuration for the agent.
-pub(crate) fn agent_configuration(folder: &Folder, enterprise: &Enterprise, tls: bool) -> String {
+/// A configuration for the agent, with routing by label where namespaces have labels.
+pub(crate) fn agent_configuration(folder: &Folder, enterprise: &Enterprise, arguments: &Serve) -> String {
     // A JSON text is a YAML text too.
     let quoted = |name: &str| serde_json::json!(folder.path(name).display().to_string());
-    let ca_file = if tls { format!("  http:\n    ca-file: {}\n", quoted("ca.pem")) } else { String::new() };
+    let ca_file = if arguments.tls { format!("  http:\n    ca-file: {}\n", quoted("ca.pem")) } else { String::new() };
+    let routing = if arguments.accounts.is_empty() {
+        String::new()
+    } else {
+        format!("account-route-by-namespace-label:\n  key: {ACCOUNT_LABEL}\n  default-account: {ADMIN_ACCOUNT}\n")
+    };
     format!(
         "# What anchore-k8s-inventory needs to report the testbed's cluster to the testbed's Enterprise.\n\
          kubeconfig:\n\
@@ -61,10 +68,7 @@ pub(crate) fn agent_configuration(folder: &Folder, enterprise: &Enterprise, tls:
          \x20 url: {url}\n\
          \x20 user: admin\n\
          \x20 password: foobar\n\
-         {ca_file}\
-         account-route-by-namespace-label:\n\
-         \x20 key: {ACCOUNT_LABEL}\n\
-         \x20 default-account: {ADMIN_ACCOUNT}\n",
+         {ca_file}{routing}",
         kubeconfig = quoted("kubeconfig.yaml"),
         url = enterprise.url(),
     )

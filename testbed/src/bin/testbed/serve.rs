@@ -44,11 +44,11 @@ pub(crate) async fn serve(arguments: Serve) -> anyhow::Result<()> {
     };
     let kubernetes = kubernetes.start().await?;
     let enterprise = enterprise.start().await?;
-    for fault in arguments.faults {
+    for &fault in &arguments.faults {
         inject(fault, &kubernetes, &enterprise);
     }
     folder.write("kubeconfig.yaml", &kubernetes.kubeconfig(&user))?;
-    folder.write("config.yaml", &agent_configuration(&folder, &enterprise, arguments.tls))?;
+    folder.write("config.yaml", &agent_configuration(&folder, &enterprise, &arguments))?;
     let mut out = std::io::stdout();
     writeln!(out, "Kubernetes API      {}  ({size})", kubernetes.url())?;
     writeln!(out, "Anchore Enterprise  {}  (user admin, password foobar)", enterprise.url())?;
