@@ -9,6 +9,7 @@ pub mod adhoc;
 pub mod outcome;
 pub mod recipient;
 pub mod retry;
+pub mod status;
 
 mod attempt;
 mod user_gate;

@@ -18,6 +18,8 @@ pub mod delivery;
 #[cfg(test)]
 mod golden;
 pub mod inventory;
+pub mod journal;
+pub mod mandate;
 pub mod output;
 pub mod proxy;
 pub mod routing;
