@@ -19,4 +19,5 @@ mod service_account;
 pub mod snapshot;
 mod stream;
 pub mod strings;
+pub mod watch;
 pub(crate) mod wire;

@@ -107,12 +107,12 @@ fn snapshot(case: &Path, config: &Config) -> ClusterSnapshot {
         tables.select(namespace.name);
     }
     let nodes = of_kind(&objects, "Node").map(|object| tables.node(decoded(object))).collect();
-    let pods = of_kind(&objects, "Pod").filter_map(|object| tables.pod(decoded(object))).collect();
+    let pods = of_kind(&objects, "Pod").filter_map(|object| tables.pod(decoded(object)).map(Arc::new)).collect();
     let version = fs::read_to_string(case.join("version.json")).ok();
     ClusterSnapshot {
         taken_at: "2026-03-04T05:06:07.891Z".parse().expect("a timestamp"),
         server_version: version.map(|answer| serde_json::from_str(&answer).expect("version.json")),
-        strings: tables.strings,
+        strings: tables.strings.texts().clone(),
         images: tables.images,
         namespaces,
         nodes,

@@ -18,6 +18,7 @@ pub mod delivery;
 #[cfg(test)]
 mod golden;
 pub mod inventory;
+mod jitter;
 pub mod journal;
 pub mod mandate;
 pub mod output;

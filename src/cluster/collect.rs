@@ -5,7 +5,7 @@
 //! could not be read is left out and named; when the namespaces or all pods could not be read there is no snapshot.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -25,7 +25,7 @@ use crate::config::selectors::NamespaceSelectors;
 
 /// Requests at the same time when namespaces are read one by one. More gain nothing: each costs the API server its
 /// share of a list of everything.
-const MOST_AT_ONCE: usize = 8;
+pub(crate) const MOST_AT_ONCE: usize = 8;
 
 /// Longest wait for `/version`, which a report can do without.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -117,7 +117,7 @@ pub async fn collect(
         snapshot: ClusterSnapshot {
             taken_at,
             server_version,
-            strings: tables.strings,
+            strings: tables.strings.texts().clone(),
             images: tables.images,
             namespaces: selection.namespaces,
             nodes,
@@ -137,7 +137,7 @@ pub async fn namespace_names(connection: &Connection, timeout: Duration) -> Vec<
     let mut intake = Kept::new(name);
     let style = ListStyle { whole: false, page_size: 500 };
     match list::list(&api, "/api/v1/namespaces", style, &mut intake).await {
-        Ok(()) => intake.objects,
+        Ok(_) => intake.objects,
         Err(_) => Vec::new(),
     }
 }
@@ -157,13 +157,13 @@ impl Collector<'_> {
     async fn nodes(&self) -> (Vec<Node>, NodeAccess) {
         let mut intake = Kept::new(|object: wire::Node| Some(self.tables().node(object)));
         match list::list(&self.api, "/api/v1/nodes", self.style, &mut intake).await {
-            Ok(()) => (intake.objects, NodeAccess::Read),
+            Ok(_) => (intake.objects, NodeAccess::Read),
             Err(RequestError::Forbidden(_)) => (Vec::new(), NodeAccess::Forbidden),
             Err(error) => (Vec::new(), NodeAccess::Failed(error.to_string())),
         }
     }
 
-    async fn pods(&self, selection: &Selection) -> Result<(Vec<Pod>, Vec<Unreadable>), CollectError> {
+    async fn pods(&self, selection: &Selection) -> Result<(Vec<Arc<Pod>>, Vec<Unreadable>), CollectError> {
         if !selection.by_name {
             match self.pods_at("/api/v1/pods").await {
                 Ok(pods) => return Ok(pods),
@@ -176,7 +176,7 @@ impl Collector<'_> {
         Ok(self.pods_by_namespace(&selection.namespaces).await)
     }
 
-    async fn pods_by_namespace(&self, namespaces: &[Namespace]) -> (Vec<Pod>, Vec<Unreadable>) {
+    async fn pods_by_namespace(&self, namespaces: &[Namespace]) -> (Vec<Arc<Pod>>, Vec<Unreadable>) {
         let names: Vec<String> = {
             let tables = self.tables();
             namespaces.iter().map(|namespace| tables.strings.get(namespace.name).to_owned()).collect()
@@ -204,10 +204,10 @@ impl Collector<'_> {
         (pods, unreadable_ones)
     }
 
-    async fn pods_at(&self, path: &str) -> Result<(Vec<Pod>, Vec<Unreadable>), RequestError> {
+    async fn pods_at(&self, path: &str) -> Result<(Vec<Arc<Pod>>, Vec<Unreadable>), RequestError> {
         let mut intake = Kept::new(|object: wire::Pod| {
             self.api.progress.pod();
-            self.tables().pod(object)
+            self.tables().pod(object).map(Arc::new)
         });
         list::list(&self.api, path, self.style, &mut intake).await?;
         let (pods, mut undecodable) = (intake.objects, intake.undecodable);
@@ -254,7 +254,7 @@ impl From<RequestError> for Unread {
 }
 
 /// The server's version, or nothing: a report can do without, so it is asked for once and not for long.
-async fn version(api: &Api<'_>) -> Option<serde_json::Map<String, serde_json::Value>> {
+pub(crate) async fn version(api: &Api<'_>) -> Option<serde_json::Map<String, serde_json::Value>> {
     let read = async {
         let body = api.get("/version", Accept::Json).await?.whole().await?;
         serde_json::from_slice(&body).map_err(|error| RequestError::Malformed(error.to_string()))
@@ -271,7 +271,7 @@ async fn version(api: &Api<'_>) -> Option<serde_json::Map<String, serde_json::Va
 
 /// Servers from 1.34 answer a whole list as a stream, from their cache (KEP-5116, KEP-2340); older ones, and those whose
 /// version is unknown, would hold it in memory as one piece.
-fn streams_lists(version: Option<&serde_json::Map<String, serde_json::Value>>) -> bool {
+pub(crate) fn streams_lists(version: Option<&serde_json::Map<String, serde_json::Value>>) -> bool {
     let number = |key: &str| -> Option<u32> {
         let text = version?.get(key)?.as_str()?;
         // Some distributions write the minor version as `34+`.

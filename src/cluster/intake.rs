@@ -12,6 +12,7 @@ use super::strings::{Strings, Symbol};
 use super::wire::{self, Wire, as_text};
 use crate::config::metadata::{MetadataCollection, MetadataFilter};
 use crate::config::pattern::Pattern;
+use crate::config::selectors::NamespaceSelectors;
 
 /// Holds whole objects once more inside an annotation, passwords in environment variables included: reported only when
 /// it is listed by its exact name.
@@ -25,8 +26,15 @@ pub(crate) struct Tables {
     filters: Filters,
     /// Key of the label that routes namespaces to accounts.
     account_label_key: Option<String>,
-    /// Namespaces whose pods are kept.
-    selected: HashSet<Symbol>,
+    scope: Scope,
+}
+
+/// Whose pods are kept.
+enum Scope {
+    /// Those of namespaces that were found before.
+    Found(HashSet<Symbol>),
+    /// Those of all namespaces that may be selected, found or not; each name is decided once.
+    Selectable { selectors: NamespaceSelectors, decided: HashMap<Symbol, bool> },
 }
 
 /// The metadata rules of each kind.
@@ -65,18 +73,40 @@ impl Tables {
                 pods: ObjectFilter::new(&metadata.pods),
             },
             account_label_key: account_label_key.map(str::to_owned),
-            selected: HashSet::new(),
+            scope: Scope::Found(HashSet::new()),
         }
+    }
+
+    /// Keeps pods of all namespaces that `selectors` allow, also of those that are not known yet.
+    pub(crate) fn selecting(mut self, selectors: &NamespaceSelectors) -> Self {
+        self.scope = Scope::Selectable { selectors: selectors.clone(), decided: HashMap::new() };
+        self
     }
 
     /// Pods of this namespace are kept from now on.
     pub(crate) fn select(&mut self, namespace: Symbol) {
-        self.selected.insert(namespace);
+        if let Scope::Found(found) = &mut self.scope {
+            found.insert(namespace);
+        }
     }
 
     /// Whether pods of this namespace are kept.
     pub(crate) fn has_selected(&self, namespace: &str) -> bool {
-        self.strings.find(namespace).is_some_and(|namespace| self.selected.contains(&namespace))
+        match &self.scope {
+            Scope::Found(found) => self.strings.find(namespace).is_some_and(|namespace| found.contains(&namespace)),
+            Scope::Selectable { selectors, .. } => selectors.allow(namespace),
+        }
+    }
+
+    /// The symbol of a namespace whose pods are kept.
+    fn selected(&mut self, namespace: &str) -> Option<Symbol> {
+        match &mut self.scope {
+            Scope::Found(found) => self.strings.find(namespace).filter(|namespace| found.contains(namespace)),
+            Scope::Selectable { selectors, decided } => {
+                let symbol = self.strings.intern(namespace);
+                decided.entry(symbol).or_insert_with(|| selectors.allow(namespace)).then_some(symbol)
+            }
+        }
     }
 
     pub(crate) fn namespace(&mut self, object: &wire::Namespace) -> Namespace {
@@ -116,10 +146,7 @@ impl Tables {
     /// The pod, or `None` when its namespace is not selected (or newer than the list of namespaces).
     pub(crate) fn pod(&mut self, object: wire::Pod) -> Option<Pod> {
         let meta = object.metadata.unwrap_or_default();
-        let namespace = self.strings.find(&as_text(&meta.namespace))?;
-        if !self.selected.contains(&namespace) {
-            return None;
-        }
+        let namespace = self.selected(&as_text(&meta.namespace))?;
         let spec = object.spec.unwrap_or_default();
         let status = object.status.unwrap_or_default();
         let strings = &mut self.strings;
@@ -174,7 +201,7 @@ impl Tables {
         }
     }
 
-    fn image(&mut self, facts: ImageFacts) -> u32 {
+    pub(crate) fn image(&mut self, facts: ImageFacts) -> u32 {
         *self.image_index.entry(facts).or_insert_with(|| {
             self.images.push(facts);
             // Each entry takes three symbols of 32 bits: there are never more entries than numbers.
@@ -258,7 +285,7 @@ impl<O: Wire, K, F: FnMut(O) -> Option<K>> Intake for Kept<O, K, F> {
         self.objects.extend((self.reduce)(object));
     }
 
-    fn undecodable(&mut self, namespace: &str, reason: String) -> Result<(), RequestError> {
+    fn undecodable(&mut self, namespace: &str, _name: &str, reason: String) -> Result<(), RequestError> {
         if namespace.is_empty() {
             return Err(RequestError::Malformed(reason));
         }

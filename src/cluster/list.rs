@@ -4,6 +4,7 @@
 //! twice. Pages are read again where they broke; a list whose continue token expired starts over. What a broken
 //! attempt had given is taken back before the next one, so nothing is counted twice and nothing half-read stays.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -42,11 +43,19 @@ pub(crate) trait Intake {
     /// What the list is made of.
     type Object: Wire;
 
+    /// A list, or a page of one, begins and says this of itself.
+    ///
+    /// # Errors
+    /// The list does not count.
+    fn starts(&mut self, _metadata: &ListMeta) -> Result<(), RequestError> {
+        Ok(())
+    }
+
     /// Keeps what is needed of one object.
     fn take(&mut self, object: Self::Object);
 
     /// One object did not decode; `namespace` is empty where that is unknown too.
-    fn undecodable(&mut self, namespace: &str, reason: String) -> Result<(), RequestError>;
+    fn undecodable(&mut self, namespace: &str, name: &str, reason: String) -> Result<(), RequestError>;
 
     /// How much has been taken.
     fn mark(&self) -> Mark;
@@ -71,13 +80,19 @@ pub(crate) struct ListStyle {
     pub(crate) page_size: u32,
 }
 
-/// Reads the list at `path` into `intake`.
+/// Which version of objects a text names; none for what is not a number, which says nothing of before and after
+/// (KEP-5504: comparable since Kubernetes 1.35, and in fact since ever with etcd).
+pub(crate) fn version(text: &[u8]) -> Option<NonZeroU64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Reads the list at `path` into `intake`, and gives its resource version as the server wrote it.
 pub(crate) async fn list<I: Intake>(
     api: &Api<'_>,
     path: &str,
     style: ListStyle,
     intake: &mut I,
-) -> Result<(), RequestError> {
+) -> Result<Bytes, RequestError> {
     if style.whole {
         match whole(api, path, intake).await {
             Err(error) if is_better_paged(&error) => {
@@ -90,7 +105,7 @@ pub(crate) async fn list<I: Intake>(
 }
 
 /// The unpaged list. JSON is not read as a stream, so a JSON answer is given up for pages before it is read.
-async fn whole<I: Intake>(api: &Api<'_>, path: &str, intake: &mut I) -> Result<(), RequestError> {
+async fn whole<I: Intake>(api: &Api<'_>, path: &str, intake: &mut I) -> Result<Bytes, RequestError> {
     let mut patience = Patience::new(ATTEMPTS);
     let mut broken = 0;
     let mark = intake.mark();
@@ -100,15 +115,15 @@ async fn whole<I: Intake>(api: &Api<'_>, path: &str, intake: &mut I) -> Result<(
             match answer.encoding {
                 Encoding::Protobuf => match stream(answer, intake).await? {
                     ListMeta { continue_token, .. } if !continue_token.is_empty() => Err(not_whole("it is one page")),
-                    _ => Ok(()),
+                    ListMeta { resource_version, .. } => Ok(resource_version),
                 },
                 Encoding::Json => Err(not_whole("it is JSON")),
             }
         };
         match read.await {
-            Ok(()) => {
+            Ok(version) => {
                 api.progress.page();
-                return Ok(());
+                return Ok(version);
             }
             Err(error) => {
                 intake.take_back(mark);
@@ -127,13 +142,19 @@ fn not_whole(reason: &str) -> RequestError {
     RequestError::Refused { status: 200, message: reason.to_owned() }
 }
 
-async fn pages<I: Intake>(api: &Api<'_>, path: &str, page_size: u32, intake: &mut I) -> Result<(), RequestError> {
+async fn pages<I: Intake>(api: &Api<'_>, path: &str, page_size: u32, intake: &mut I) -> Result<Bytes, RequestError> {
     let start = intake.mark();
     let mut restarts = 0;
     let mut token = String::new();
+    // All pages are of the version of the first one.
+    let mut version = Bytes::new();
     for _ in 0..MAX_PAGES {
-        match page(api, path, page_size, &token, intake).await {
-            Ok(next) if next.is_empty() => return Ok(()),
+        let page = page(api, path, page_size, &token, intake).await;
+        if let (Ok(page), true) = (&page, token.is_empty()) {
+            version.clone_from(&page.resource_version);
+        }
+        match page.map(|page| as_text(&page.continue_token).into_owned()) {
+            Ok(next) if next.is_empty() => return Ok(version),
             Ok(next) if next == token => {
                 return Err(RequestError::Malformed("its continue token leads to itself".to_owned()));
             }
@@ -150,14 +171,14 @@ async fn pages<I: Intake>(api: &Api<'_>, path: &str, page_size: u32, intake: &mu
     Err(RequestError::Malformed(format!("it has more than {MAX_PAGES} pages")))
 }
 
-/// One page, and the token of the next one; empty after the last.
+/// One page, and what it says of itself: the token of the next one is empty after the last.
 async fn page<I: Intake>(
     api: &Api<'_>,
     path: &str,
     page_size: u32,
     token: &str,
     intake: &mut I,
-) -> Result<String, RequestError> {
+) -> Result<ListMeta, RequestError> {
     let mut query = form_urlencoded::Serializer::for_suffix(format!("{path}?"), path.len() + 1);
     query.append_pair("limit", &page_size.to_string());
     if !token.is_empty() {
@@ -177,7 +198,7 @@ async fn page<I: Intake>(
         match read.await {
             Ok(metadata) => {
                 api.progress.page();
-                return Ok(as_text(&metadata.continue_token).into_owned());
+                return Ok(metadata);
             }
             Err(error) => {
                 intake.take_back(mark);
@@ -195,7 +216,10 @@ async fn stream<I: Intake>(mut answer: Answer<'_>, intake: &mut I) -> Result<Lis
         cutter.push(chunk);
         while let Some(part) = cutter.next()? {
             match part {
-                Part::Metadata(part) => metadata = part,
+                Part::Metadata(part) => {
+                    intake.starts(&part)?;
+                    metadata = part;
+                }
                 Part::Item(item) => take(item, Encoding::Protobuf, intake)?,
             }
         }
@@ -222,6 +246,7 @@ async fn json<I: Intake>(answer: Answer<'_>, intake: &mut I) -> Result<ListMeta,
     if !page.kind.as_deref().unwrap_or_default().ends_with("List") {
         return Err(RequestError::Malformed("it is JSON, but not a list of the Kubernetes API".to_owned()));
     }
+    intake.starts(&page.metadata)?;
     for item in page.items.unwrap_or_default() {
         take(body.slice_ref(item.get().as_bytes()), Encoding::Json, intake)?;
     }
@@ -237,8 +262,9 @@ fn take<I: Intake>(item: Bytes, encoding: Encoding, intake: &mut I) -> Result<()
         Err(error) => {
             let place = wire::decode_item::<wire::PartialObject>(item, encoding).ok();
             let place = place.and_then(|object| object.metadata).unwrap_or_default();
-            let reason = format!("the object {:?} in it does not decode: {error}", as_text(&place.name));
-            intake.undecodable(&as_text(&place.namespace), reason)
+            let name = as_text(&place.name);
+            let reason = format!("the object {name:?} in it does not decode: {error}");
+            intake.undecodable(&as_text(&place.namespace), &name, reason)
         }
     }
 }
@@ -254,6 +280,7 @@ fn is_better_paged(error: &RequestError) -> bool {
         | RequestError::Expired(_) => true,
         RequestError::Unreachable { .. }
         | RequestError::NotTried
+        | RequestError::Outdated
         | RequestError::Unauthorized(_)
         | RequestError::Forbidden(_)
         | RequestError::NotFound(_)

@@ -34,6 +34,9 @@ pub(crate) enum RequestError {
     /// Not even tried, because others before it had failed one after another.
     #[error("it was not tried, because the API server had not been reached for others before it")]
     NotTried,
+    /// A list that is older than what is known: one server of several lags behind, or the cluster went back in time.
+    #[error("the API server's list is older than what it has shown before")]
+    Outdated,
     /// No byte within the time allowed.
     #[error("the API server sent nothing for {} s (kubernetes.request-timeout-seconds)", .0.as_secs())]
     TimedOut(Duration),
@@ -96,11 +99,19 @@ pub(crate) enum Accept {
     Protobuf,
     /// JSON.
     Json,
+    /// A stream of events, never compressed: nothing would come before a compressor's buffer is full.
+    Watch,
 }
 
 impl<'a> Api<'a> {
     /// GETs `path` (with its query). A 401 is tried once more with renewed credentials.
     pub(crate) async fn get(&self, path: &str, accept: Accept) -> Result<Answer<'a>, RequestError> {
+        let answer = self.get_uncounted(path, accept).await;
+        self.progress.answered(answer.as_ref().err());
+        answer
+    }
+
+    async fn get_uncounted(&self, path: &str, accept: Accept) -> Result<Answer<'a>, RequestError> {
         let (response, generation) = self.send(path, accept).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return self.answer(response).await;
@@ -122,11 +133,14 @@ impl<'a> Api<'a> {
 
     async fn send(&self, path: &str, accept: Accept) -> Result<(Response<Body>, u64), RequestError> {
         let (client, generation) = self.connection.client();
+        let is_watch = accept == Accept::Watch;
         let accept = match accept {
             Accept::Protobuf => "application/vnd.kubernetes.protobuf,application/json;q=0.5",
             Accept::Json => "application/json",
+            Accept::Watch => "application/vnd.kubernetes.protobuf;stream=watch,application/json;q=0.5",
         };
-        let encoding = if self.connection.compresses() { "gzip" } else { "identity" };
+        let compresses = self.connection.compresses() && !is_watch;
+        let encoding = if compresses { "gzip" } else { "identity" };
         let request = Request::get(path)
             .header(ACCEPT, accept)
             .header(ACCEPT_ENCODING, encoding)
@@ -200,6 +214,11 @@ impl<'a> Api<'a> {
 }
 
 impl Answer<'_> {
+    /// The same answer, which may be silent for so long.
+    pub(crate) fn silent_for(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
     /// The next chunk of the body, inflated; `None` at its end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, RequestError> {
         loop {

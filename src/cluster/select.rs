@@ -12,7 +12,7 @@ use super::snapshot::{Namespace, Unreadable};
 use super::wire;
 
 /// Up to this many included namespaces are always read one by one: less to read than the whole cluster.
-const MOST_BY_NAME: usize = 20;
+pub(crate) const MOST_BY_NAME: usize = 20;
 
 /// Attempts at one namespace.
 const ATTEMPTS: u32 = 3;
@@ -118,7 +118,7 @@ impl Collector<'_> {
 }
 
 /// RFC 1123 label, at most 63 characters: what a namespace may be called.
-fn is_dns_label(name: &str) -> bool {
+pub(crate) fn is_dns_label(name: &str) -> bool {
     let inside = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
     (1..=63).contains(&name.len()) && name.bytes().all(inside) && !name.starts_with('-') && !name.ends_with('-')
 }

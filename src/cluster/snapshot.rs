@@ -4,11 +4,12 @@
 //! 300 bytes beside its own name, labels and annotations.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::strings::{Strings, Symbol};
+use super::strings::{Strings, Symbol, Texts};
 
 /// The objects of a cluster at one instant, restricted to the selected namespaces.
 #[derive(Debug)]
@@ -18,15 +19,16 @@ pub struct ClusterSnapshot {
     /// The API server's answer to `/version`, as it said it; `None` when it could not be read.
     pub server_version: Option<serde_json::Map<String, serde_json::Value>>,
     /// The texts behind all symbols below.
-    pub strings: Strings,
+    pub strings: Texts,
     /// The distinct image facts that [`Container::image`] points into.
     pub images: Vec<ImageFacts>,
-    /// By name, each name once. Namespaces that could not be read are not among them.
+    /// By name, each name and uid once. Namespaces that could not be read are not among them. One that was deleted and
+    /// created again may be there twice, with symbols of its own for its name, while pods of the former one are reported.
     pub namespaces: Vec<Namespace>,
     /// By name. Empty when nodes could not be read.
     pub nodes: Vec<Node>,
-    /// By namespace and name, each pair once; all of namespaces in `namespaces`.
-    pub pods: Vec<Pod>,
+    /// By namespace, name and uid, each once; all of namespaces in `namespaces`.
+    pub pods: Vec<Arc<Pod>>,
     /// Namespaces that were selected and could not be read: they must not be reported.
     pub unreadable: Vec<Unreadable>,
     /// How the list of nodes ended.
@@ -97,7 +99,7 @@ pub struct Node {
 }
 
 /// A pod.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
     /// Name of its namespace.
     pub namespace: Symbol,
@@ -121,7 +123,7 @@ pub struct Pod {
 }
 
 /// A container of a pod.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
     /// Its name.
     pub name: Symbol,
@@ -168,12 +170,14 @@ impl ClusterSnapshot {
         for one in std::mem::take(&mut self.unreadable) {
             reasons.entry(one.namespace).or_insert(one.reason);
         }
-        let is_unreadable: HashSet<_> = reasons.keys().filter_map(|name| strings.find(name)).collect();
-        sort_unique(&mut self.namespaces, |namespace| (strings.get(namespace.name), ""));
-        self.namespaces.retain(|namespace| !is_unreadable.contains(&namespace.name));
-        sort_unique(&mut self.nodes, |node| (strings.get(node.name), ""));
-        sort_unique(&mut self.pods, |pod| (strings.get(pod.namespace), strings.get(pod.name)));
-        self.pods.retain(|pod| !is_unreadable.contains(&pod.namespace));
+        let is_unreadable = |namespace: Symbol| reasons.contains_key(strings.get(namespace));
+        sort_unique(&mut self.namespaces, |namespace| (strings.get(namespace.name), namespace.name, namespace.uid));
+        self.namespaces.retain(|namespace| !is_unreadable(namespace.name));
+        sort_unique(&mut self.nodes, |node| strings.get(node.name));
+        sort_unique(&mut self.pods, |pod| (strings.get(pod.namespace), pod.namespace, strings.get(pod.name), pod.uid));
+        let unreadable: HashSet<Symbol> =
+            self.pods.iter().map(|pod| pod.namespace).filter(|namespace| is_unreadable(*namespace)).collect();
+        self.pods.retain(|pod| !unreadable.contains(&pod.namespace));
         self.unreadable = reasons.into_iter().map(|(namespace, reason)| Unreadable { namespace, reason }).collect();
         self
     }
@@ -195,7 +199,7 @@ impl ContainerId {
     }
 
     /// Writes the id as the status had it.
-    pub fn write(&self, strings: &Strings, out: &mut String) {
+    pub fn write(&self, strings: &Texts, out: &mut String) {
         match self {
             Self::Hex { prefix, bytes } => {
                 out.push_str(strings.get(*prefix));
@@ -232,7 +236,7 @@ impl serde::Serialize for Uid {
 }
 
 /// Sorts by key and keeps the first of equals. Servers send lists in order, so this mostly only looks.
-fn sort_unique<'s, T>(items: &mut Vec<T>, key: impl Fn(&T) -> (&'s str, &'s str)) {
+fn sort_unique<T, K: Ord>(items: &mut Vec<T>, key: impl Fn(&T) -> K) {
     if !items.is_sorted_by(|a, b| key(a) <= key(b)) {
         items.sort_by(|a, b| key(a).cmp(&key(b)));
     }
@@ -275,7 +279,7 @@ mod tests {
             let mut strings = Strings::default();
             let kept = ContainerId::new(&id, &mut strings).expect("not empty");
             let mut written = String::new();
-            kept.write(&strings, &mut written);
+            kept.write(strings.texts(), &mut written);
             assert_eq!(written, id);
         }
         assert_eq!(ContainerId::new("", &mut Strings::default()), None);

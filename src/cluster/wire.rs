@@ -56,6 +56,9 @@ pub(crate) struct ObjectMeta {
     #[prost(bytes = "bytes", tag = "5")]
     #[serde(deserialize_with = "text")]
     pub(crate) uid: Bytes,
+    #[prost(bytes = "bytes", tag = "6")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) resource_version: Bytes,
     #[prost(message, repeated, tag = "11")]
     #[serde(deserialize_with = "entries")]
     pub(crate) labels: Vec<Entry>,
@@ -81,9 +84,9 @@ pub(crate) struct PartialObject {
     pub(crate) metadata: Option<PartialMeta>,
 }
 
-/// Where an object is.
+/// Where an object is, and of which version.
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub(crate) struct PartialMeta {
     #[prost(bytes = "bytes", tag = "1")]
     #[serde(deserialize_with = "text")]
@@ -91,6 +94,9 @@ pub(crate) struct PartialMeta {
     #[prost(bytes = "bytes", tag = "3")]
     #[serde(deserialize_with = "text")]
     pub(crate) namespace: Bytes,
+    #[prost(bytes = "bytes", tag = "6")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) resource_version: Bytes,
 }
 
 /// `core/v1.Namespace`.
@@ -267,6 +273,24 @@ pub(crate) struct Status {
     #[prost(bytes = "bytes", tag = "4")]
     #[serde(deserialize_with = "text")]
     pub(crate) reason: Bytes,
+    #[prost(int32, tag = "6")]
+    pub(crate) code: i32,
+}
+
+/// `meta/v1.WatchEvent`, in protobuf.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct WatchEvent {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) kind: Bytes,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) object: Option<RawExtension>,
+}
+
+/// `runtime.RawExtension`: an object as a body of its own.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RawExtension {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) raw: Bytes,
 }
 
 /// An object the API server sends, in either encoding.

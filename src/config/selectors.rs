@@ -46,6 +46,14 @@ pub struct NamespaceSelectors {
     pub ignore_empty: bool,
 }
 
+impl NamespaceSelectors {
+    /// Whether a namespace of this name is read, if it exists.
+    pub fn allow(&self, namespace: &str) -> bool {
+        let included = self.include.is_empty() || self.include.iter().any(|name| name == namespace);
+        included && !self.exclude.iter().any(|pattern| pattern.matches(namespace))
+    }
+}
+
 pub(super) fn section() -> Section {
     Section {
         title: "Namespaces",

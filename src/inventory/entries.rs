@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::{Inventory, ReportedContainer, ReportedPod};
 use crate::cluster::snapshot::{ContainerId, Metadata, Uid};
-use crate::cluster::strings::{Strings, Symbol};
+use crate::cluster::strings::{Symbol, Texts};
 
 /// An element of `namespaces`.
 #[derive(Serialize)]
@@ -70,13 +70,13 @@ pub(crate) struct ContainerEntry<'a> {
 /// Labels or annotations as an object.
 struct MetadataEntry<'a> {
     entries: &'a [(Symbol, Symbol)],
-    strings: &'a Strings,
+    strings: &'a Texts,
 }
 
 /// A container's id as a text.
 struct ContainerIdEntry<'a> {
     id: &'a ContainerId,
-    strings: &'a Strings,
+    strings: &'a Texts,
     /// Where the text is put together.
     buffer: &'a RefCell<String>,
 }

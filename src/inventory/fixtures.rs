@@ -174,9 +174,9 @@ impl ClusterBuilder {
             server_version: self.server_version.map(|answer| answer.as_object().expect("an object").clone()),
             namespaces: namespaces.into_iter().map(|namespace| interner.namespace(&namespace)).collect(),
             nodes: nodes.into_iter().map(|node| interner.node(&node)).collect(),
-            pods: pods.into_iter().map(|pod| interner.pod(&pod)).collect(),
+            pods: pods.into_iter().map(|pod| Arc::new(interner.pod(&pod))).collect(),
             images: interner.images,
-            strings: interner.strings,
+            strings: interner.strings.texts().clone(),
             unreadable: self.unreadable,
             node_access: NodeAccess::Read,
         }

@@ -5,7 +5,7 @@
 
 use super::reference::{Reference, digest_of, hex_of, names_registry};
 use crate::cluster::snapshot::ImageFacts;
-use crate::cluster::strings::Strings;
+use crate::cluster::strings::Texts;
 use crate::config::images::{ImagesConfig, MissingTagPolicy};
 
 /// What container runtimes pull when an image names neither tag nor digest.
@@ -48,7 +48,7 @@ pub struct Image {
 
 impl<'a> ImageTexts<'a> {
     /// The texts behind `facts`.
-    pub fn of(facts: &ImageFacts, strings: &'a Strings) -> Self {
+    pub fn of(facts: &ImageFacts, strings: &'a Texts) -> Self {
         Self {
             spec: facts.spec.map(|spec| strings.get(spec)),
             status: strings.get(facts.status),

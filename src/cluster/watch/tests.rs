@@ -1,0 +1,1 @@
+//! The state against a model, and over real sockets.
