@@ -1,12 +1,13 @@
 //! Anchore Enterprise over HTTP. The only user of the HTTP client.
 //!
-//! Sends a report once and says what came of it. It follows harmless redirects and finds the path of older servers; it
-//! does not try again, does not choose the account, and does not decide what an error means: that is
-//! [`crate::delivery`]. Credentials come with each request and are not kept. A proxy or certificate that cannot be used
+//! Sends a report once and says what came of it; [`integrations`] has the calls of registration and health. It follows
+//! harmless redirects and finds the path of older servers; it does not try again, does not choose the account, and does
+//! not decide what an error means: that is [`crate::delivery`]. Credentials come with each request and are not kept. A proxy or certificate that cannot be used
 //! is an error when the client is made, not a connection made otherwise.
 
 pub mod answer;
 pub mod error;
+pub mod integrations;
 pub mod payload;
 pub mod tls;
 
@@ -157,14 +158,19 @@ impl Client {
     /// Asks `/version`; `None` when there is no answer, or none of Anchore's.
     async fn ask_generation(&self) -> Option<ApiGeneration> {
         let url = endpoint::below(&self.base, endpoint::VERSION);
-        let (nothing, progress) = PayloadBody::empty();
-        let request = self.request(Method::GET, &url, nothing).ok()?;
-        // Connecting and answering may each take the whole of the limit.
-        let patience = Patience { step: self.timeout, answer: self.timeout.map(|limit| limit.saturating_mul(2)) };
-        let answer = exchange::exchange(&self.http, request, progress, patience, &self.peer(&url)).await;
+        let answer = self.ask_version(&url).await;
         let told = answer.as_ref().ok().and_then(version::generation);
         tracing::debug!(%url, generation = ?told, "asked Anchore Enterprise for its version");
         told
+    }
+
+    /// What `url`, the address of the version, answers.
+    async fn ask_version(&self, url: &Url) -> Result<Answer, SendError> {
+        let (nothing, progress) = PayloadBody::empty();
+        let request = self.request(Method::GET, url, nothing)?;
+        // Connecting and answering may each take the whole of the limit.
+        let patience = Patience { step: self.timeout, answer: self.timeout.map(|limit| limit.saturating_mul(2)) };
+        exchange::exchange(&self.http, request, progress, patience, &self.peer(url)).await
     }
 
     async fn post(
@@ -174,23 +180,36 @@ impl Client {
         account: &str,
         sender: &BasicAuth,
     ) -> Result<(), SendError> {
+        let (url, answer) = self.post_to(generation.inventory_path(), report, account, sender).await?;
+        outcome(&url, answer, report)
+    }
+
+    /// Posts a document to `path` below the base, through redirects that keep it; gives the answer, which is none of
+    /// these, and the address that gave it.
+    async fn post_to(
+        &self,
+        path: &str,
+        document: &Payload,
+        account: &str,
+        sender: &BasicAuth,
+    ) -> Result<(Url, Answer), SendError> {
         // A name in UTF-8 is sent as it is; only control characters cannot be in a header.
         let account = HeaderValue::from_bytes(account.as_bytes())
             .map_err(|_| SendError::Unsendable(format!("the account name {account:?} holds control characters")))?;
         let credentials = sender.header().map_err(|error| SendError::Unsendable(error.to_string()))?;
-        let mut url = endpoint::below(&self.base, generation.inventory_path());
+        let mut url = endpoint::below(&self.base, path);
         let mut redirects = 0;
         loop {
-            let (body, progress) = report.body();
+            let (body, progress) = document.body();
             let mut request = self.request(Method::POST, &url, body)?;
             let headers = request.headers_mut();
             headers.insert(AUTHORIZATION, credentials.clone());
             headers.insert(ACCOUNT_HEADER, account.clone());
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            let patience = Patience::for_body(self.timeout, report.byte_len());
+            let patience = Patience::for_body(self.timeout, document.byte_len());
             let answer = exchange::exchange(&self.http, request, progress, patience, &self.peer(&url)).await?;
             if !answer.status.is_redirection() {
-                return outcome(&url, answer, report);
+                return Ok((url, answer));
             }
             url = self.next_hop(&url, &answer, redirects)?;
             redirects += 1;
@@ -240,27 +259,32 @@ impl Client {
 
 /// What an answer that is no redirect means for the report.
 fn outcome(url: &Url, answer: Answer, report: &Payload) -> Result<(), SendError> {
-    let printable = endpoint::printable(url);
     if !answer.status.is_success() {
-        let named = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        return Err(SendError::Refused(Box::new(Refusal {
-            url: printable,
-            status: answer.status,
-            retry_after: named.and_then(|value| answer::retry_after(value, Timestamp::now())),
-            words: Words::of(&answer.body.bytes),
-            byte_len: report.byte_len(),
-            note: None,
-        })));
+        return Err(SendError::Refused(Box::new(refusal(url, &answer, report.byte_len()))));
     }
     if answer.body.is_empty_or_json() {
         return Ok(());
     }
+    let printable = endpoint::printable(url);
     match answer.body.end {
         BodyEnd::Broken(reason) => Err(TransportError::Broken { peer: authority(url), reason }.into()),
         BodyEnd::Complete | BodyEnd::Cut => {
             let words = Words::of(&answer.body.bytes);
             Err(SendError::NotAnchore { url: printable, status: answer.status, words })
         }
+    }
+}
+
+/// An answer of `url` that is no success, to a body of that many bytes.
+fn refusal(url: &Url, answer: &Answer, byte_len: u64) -> Refusal {
+    let named = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    Refusal {
+        url: endpoint::printable(url),
+        status: answer.status,
+        retry_after: named.and_then(|value| answer::retry_after(value, Timestamp::now())),
+        words: Words::of(&answer.body.bytes),
+        byte_len,
+        note: None,
     }
 }
 

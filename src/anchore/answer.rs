@@ -11,8 +11,11 @@ use jiff::fmt::rfc2822;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Most bytes of an answer that are read.
+/// Most bytes of an error's answer that are read.
 pub(crate) const BODY_LIMIT: usize = 64 * 1024;
+
+/// Most bytes of a success that are read: the answer to a registration repeats it, with the patterns of all routes.
+pub(crate) const SUCCESS_LIMIT: usize = 1024 * 1024;
 
 /// Most characters of a server's words that are shown.
 const SHOWN_CHARACTERS: usize = 500;
@@ -20,7 +23,7 @@ const SHOWN_CHARACTERS: usize = 500;
 /// The body of an answer, as far as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AnswerBody {
-    /// What was read, at most [`BODY_LIMIT`] bytes.
+    /// What was read, at most [`BODY_LIMIT`] or [`SUCCESS_LIMIT`] bytes.
     pub(crate) bytes: Vec<u8>,
     /// Why there is no more.
     pub(crate) end: BodyEnd,
@@ -31,7 +34,7 @@ pub(crate) struct AnswerBody {
 pub(crate) enum BodyEnd {
     /// All of it was read.
     Complete,
-    /// There was more than [`BODY_LIMIT`].
+    /// There was more than the limit.
     Cut,
     /// The connection broke, or no more came in time, for this reason.
     Broken(String),

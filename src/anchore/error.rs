@@ -14,7 +14,7 @@ use super::answer::Words;
 use super::connect::ConnectTimeout;
 use super::payload::PayloadError;
 
-const PROXY_ADVICE: &str = "give the proxy's user and password in its address";
+pub(super) const PROXY_ADVICE: &str = "give the proxy's user and password in its address";
 
 /// How the error of a tunnel says that the proxy answered 407; its type is not public.
 const TUNNEL_UNAUTHORIZED: &str = "proxy authorization required";

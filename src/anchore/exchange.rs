@@ -15,7 +15,7 @@ use hyper_util::client::legacy;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::answer::{AnswerBody, BODY_LIMIT, BodyEnd};
+use super::answer::{AnswerBody, BODY_LIMIT, BodyEnd, SUCCESS_LIMIT};
 use super::connect::Connector;
 use super::error::{self, SendError, Stage, TransportError};
 use super::payload::{PayloadBody, Progress};
@@ -58,7 +58,8 @@ pub(super) async fn exchange(
 ) -> Result<Answer, SendError> {
     let response = wait_for_head(http.request(request), &mut progress, patience, peer).await?;
     let (head, body) = response.into_parts();
-    let body = read_body(body, patience.answer).await;
+    let most = if head.status.is_success() { SUCCESS_LIMIT } else { BODY_LIMIT };
+    let body = read_body(body, most, patience.answer).await;
     // Nobody observes the upload from here on, which ends it if it is still going on.
     drop(progress);
     Ok(Answer { status: head.status, headers: head.headers, body })
@@ -92,12 +93,12 @@ async fn wait_for_head(
 }
 
 /// Reads what there is. A body that breaks off is no error here: the status was said already.
-async fn read_body(mut body: Incoming, limit: Option<Duration>) -> AnswerBody {
+async fn read_body(mut body: Incoming, most_bytes: usize, limit: Option<Duration>) -> AnswerBody {
     let mut bytes = Vec::new();
     let reading = async {
         while let Some(frame) = body.frame().await {
             let Ok(chunk) = frame?.into_data() else { continue };
-            let room = BODY_LIMIT.saturating_sub(bytes.len());
+            let room = most_bytes.saturating_sub(bytes.len());
             bytes.extend(chunk.iter().take(room));
             if chunk.len() > room {
                 return Ok(BodyEnd::Cut);
