@@ -9,6 +9,7 @@ pub mod collect;
 pub mod connect;
 mod credentials;
 mod gunzip;
+pub mod identity;
 pub(crate) mod intake;
 mod kubeconfig;
 mod list;
