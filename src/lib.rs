@@ -17,6 +17,7 @@ pub mod config;
 pub mod delivery;
 #[cfg(test)]
 mod golden;
+pub mod integration;
 pub mod inventory;
 mod jitter;
 pub mod journal;

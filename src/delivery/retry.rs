@@ -8,7 +8,7 @@ use http::StatusCode;
 use crate::anchore::error::{Refusal, SendError, TransportError};
 
 /// A server is not waited for longer than this, whatever it asks for.
-const LONGEST_REQUESTED_WAIT: Duration = Duration::from_mins(10);
+pub(crate) const LONGEST_REQUESTED_WAIT: Duration = Duration::from_mins(10);
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
@@ -95,13 +95,14 @@ impl Backoff {
     }
 }
 
-fn jittered(wait: Duration, fraction: f64) -> Duration {
+/// `wait`, shortened by up to a half.
+pub(crate) fn jittered(wait: Duration, fraction: f64) -> Duration {
     wait.mul_f64(1.0 - fraction.clamp(0.0, 1.0) / 2.0)
 }
 
 /// A number in 0..=1 that differs between processes and calls: the hasher of the standard library is seeded at random,
 /// and no better randomness is needed here.
-fn random_fraction() -> f64 {
+pub(crate) fn random_fraction() -> f64 {
     f64::from(u32::try_from(RandomState::new().hash_one(()) >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
 }
 
