@@ -17,6 +17,7 @@ pub mod health;
 pub mod registration;
 
 mod schedule;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -24,11 +25,9 @@ mod tests;
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
-use secrecy::ExposeSecret;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::counts::IntegrationCounts;
@@ -44,8 +43,11 @@ use crate::delivery::status::AccountStatus;
 use crate::journal::Journal;
 use crate::mandate::Mandate;
 
-/// How long a request in flight may still take when the agent is told to stop.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// Gives what became of the reports of each account.
+pub type StatusSource = Box<dyn Fn() -> Vec<AccountStatus> + Send + Sync>;
+
+/// Says why nothing may be sent as a user, if so: the server refused it for a report.
+pub type PauseCheck = Box<dyn Fn(&BasicAuth) -> Option<String> + Send + Sync>;
 
 /// How far the agent got with Anchore Enterprise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,9 +76,9 @@ pub struct Sources {
     /// What is wrong.
     pub journal: Arc<Journal>,
     /// What became of the reports of each account.
-    pub statuses: Box<dyn Fn() -> Vec<AccountStatus> + Send + Sync>,
-    /// Why nothing may be sent as this user, if so: the server refused it for a report.
-    pub paused: Box<dyn Fn(&BasicAuth) -> Option<String> + Send + Sync>,
+    pub statuses: StatusSource,
+    /// Which users are not to be used.
+    pub paused: PauseCheck,
 }
 
 /// Registers the agent and reports its health, for as long as the agent runs.
@@ -86,7 +88,7 @@ pub struct Integration {
     client: Arc<Client>,
     recipient: Recipient,
     mandate: Mandate,
-    paused: Box<dyn Fn(&BasicAuth) -> Option<String> + Send + Sync>,
+    paused: PauseCheck,
     health: HealthReporter,
     state: watch::Sender<IntegrationState>,
     counts: Arc<IntegrationCounts>,
@@ -182,9 +184,6 @@ impl Integration {
     }
 
     async fn probe(&mut self) -> Result<Next, Stopped> {
-        if *self.state.borrow() != IntegrationState::Unsupported {
-            self.enter(IntegrationState::Probing);
-        }
         self.wait_for_mandate().await?;
         let client = Arc::clone(&self.client);
         let Some(result) = self.bounded(client.probe_version()).await? else { return Ok(Next::Probe) };
@@ -282,6 +281,15 @@ impl Integration {
             Failure::Call(error, _) => (decision::after(call, error, again), Trouble::of(call, error)),
         };
         self.say(trouble, &verdict);
+        match verdict.next {
+            Next::Probe if *self.state.borrow() != IntegrationState::Unsupported => {
+                self.enter(IntegrationState::Probing);
+            }
+            Next::Register => {
+                self.enter(IntegrationState::Registering);
+            }
+            Next::Probe | Next::ReportHealth { .. } => {}
+        }
         // A request that was refused for who sent it may be accepted from somebody else.
         let refused = match failure {
             Failure::Call(error, sender) if decision::concerns_sender(&error) => sender,
@@ -339,56 +347,4 @@ impl Integration {
             self.pause_for(self.pace.look, None).await?;
         }
     }
-
-    async fn wait_for_mandate(&self) -> Result<(), Stopped> {
-        while !self.mandate.holds() {
-            self.pause_for(self.pace.look, None).await?;
-        }
-        if self.stop.is_cancelled() { Err(Stopped) } else { Ok(()) }
-    }
-
-    /// The result of a request, or `None` when the mandate was lost meanwhile.
-    async fn bounded<T>(&self, request: impl Future<Output = T>) -> Result<Option<T>, Stopped> {
-        tokio::select! {
-            biased;
-            () = self.mandate.lost() => Ok(None),
-            result = request => Ok(Some(result)),
-            () = self.stop_limit() => Err(Stopped),
-        }
-    }
-
-    async fn stop_limit(&self) {
-        self.stop.cancelled().await;
-        sleep(STOP_LIMIT).await;
-    }
-
-    async fn pause_for(&self, wait: Duration, refused: Option<&BasicAuth>) -> Result<(), Stopped> {
-        self.pause_until(Instant::now() + wait, refused).await
-    }
-
-    /// Waits until that moment, or until there are other credentials than the refused ones.
-    async fn pause_until(&self, moment: Instant, refused: Option<&BasicAuth>) -> Result<(), Stopped> {
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => Err(Stopped),
-            () = sleep_until(moment) => Ok(()),
-            () = self.replaced(refused) => Ok(()),
-        }
-    }
-
-    /// Ends when the credentials are others than those; never without any.
-    async fn replaced(&self, refused: Option<&BasicAuth>) {
-        let Some(refused) = refused else { return std::future::pending().await };
-        loop {
-            sleep(self.pace.look).await;
-            if self.recipient.sender().await.is_ok_and(|sender| !is_same(&sender, refused)) {
-                tracing::info!("refused credentials have changed, trying the new ones");
-                return;
-            }
-        }
-    }
-}
-
-fn is_same(one: &BasicAuth, other: &BasicAuth) -> bool {
-    one.user == other.user && one.password.expose_secret() == other.password.expose_secret()
 }

@@ -1,8 +1,9 @@
 //! Who this process is in the cluster: its namespace, its pod, and the Deployment that the pod belongs to.
 //!
-//! Found by owner references, pod to ReplicaSet to Deployment, following only the owner that controls. An owner of
-//! another kind, an object that is not there or a right that is missing end the search without a Deployment, and the
-//! same way each time; only what may pass is tried again, so that an identity does not change with the weather.
+//! Found by owner references, from the pod over its replica set to the Deployment, following only the owner that
+//! controls. An owner of another kind, an object that is not there or a right that is missing end the search without a
+//! Deployment, and the same way each time; only what may pass is tried again, so that an identity does not change with
+//! the weather.
 
 use std::path::Path;
 use std::time::Duration;
@@ -220,7 +221,7 @@ mod tests {
         let connection = Connection::open(&settings, &environment).await.expect("complete");
         let identity =
             Identity { namespace: Some("anchore".to_owned()), host: "agent-7d9-x2x".to_owned(), deployment: None };
-        let identity = identity.lookup(&connection, Duration::from_secs(60)).await;
+        let identity = identity.lookup(&connection, Duration::from_mins(1)).await;
         (identity.deployment, server.lines())
     }
 

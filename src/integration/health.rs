@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use super::StatusSource;
 use super::registration::{Process, whole_seconds};
 use crate::anchore::integrations::{BatchInfo, HealthReport, ReportInfo};
 use crate::delivery::recipient::Recipients;
@@ -26,7 +27,7 @@ pub(super) struct HealthReporter {
     pub(super) polling_interval: Duration,
     pub(super) recipients: Recipients,
     pub(super) journal: Arc<Journal>,
-    pub(super) statuses: Box<dyn Fn() -> Vec<AccountStatus> + Send + Sync>,
+    pub(super) statuses: StatusSource,
 }
 
 impl HealthReporter {
@@ -78,11 +79,11 @@ fn info(status: AccountStatus, sent_as_user: String) -> ReportInfo {
         batch_size: number(status.batch_count).max(1),
         last_successful_index: accepted.and_then(|index| i64::try_from(index).ok()).unwrap_or(-1),
         has_errors: status.error.is_some() || status.batches.iter().any(|batch| batch.error.is_some()),
-        batches: status.batches.into_iter().map(batch_info).collect(),
+        batches: status.batches.iter().map(batch_info).collect(),
     }
 }
 
-fn batch_info(batch: BatchStatus) -> BatchInfo {
+fn batch_info(batch: &BatchStatus) -> BatchInfo {
     BatchInfo {
         batch_index: number(batch.index).max(1),
         send_timestamp: whole_seconds(batch.sent_at),
@@ -167,7 +168,7 @@ mod tests {
 
     #[test]
     fn an_account_is_listed_for_two_intervals_or_while_reports_wait() {
-        let interval = Duration::from_secs(300);
+        let interval = Duration::from_mins(5);
         let old = status(1, Vec::new());
         assert!(is_listed(&old, time(600), interval));
         assert!(!is_listed(&old, time(601), interval));

@@ -146,8 +146,8 @@ mod tests {
             registration_id: None,
             name: None,
             description: None,
-            health_report_interval: Duration::from_secs(60),
-            polling_interval: Duration::from_secs(300),
+            health_report_interval: Duration::from_mins(1),
+            polling_interval: Duration::from_mins(5),
             accounts: Vec::new(),
             patterns: Vec::new(),
         }

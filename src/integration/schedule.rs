@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn backoff() -> Backoff {
-        Backoff::new(Pace::of(Duration::from_secs(60)))
+        Backoff::new(Pace::of(Duration::from_mins(1)))
     }
 
     #[test]

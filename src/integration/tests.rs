@@ -3,7 +3,10 @@
 //! Time is real, for there are sockets: the waits are so short that nobody waits for them, or so long that a test would
 //! never end if they were begun when they should not.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use pretty_assertions::assert_eq;
@@ -42,7 +45,7 @@ struct Scene {
     credentials: Credentials,
     pace: Pace,
     mandate: Mandate,
-    paused: Box<dyn Fn(&BasicAuth) -> Option<String> + Send + Sync>,
+    paused: PauseCheck,
     statuses: Vec<AccountStatus>,
     journal: Arc<Journal>,
 }
@@ -99,8 +102,8 @@ impl Scene {
             registration_id: None,
             name: Some("Edge".to_owned()),
             description: Some("At the edge".to_owned()),
-            health_report_interval: Duration::from_secs(60),
-            polling_interval: Duration::from_secs(300),
+            health_report_interval: Duration::from_mins(1),
+            polling_interval: Duration::from_mins(5),
             accounts: vec!["shop".to_owned()],
             patterns: vec!["^shop-".to_owned()],
         };
@@ -517,4 +520,54 @@ async fn a_request_under_way_is_finished_when_the_agent_stops_and_no_other_begin
     running.ends().await;
     assert_eq!(counts.health.accepted(), 1);
     assert!(arrivals.try_recv().is_err(), "no other report was sent");
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn start(&self) -> tracing::subscriber::DefaultGuard {
+        let log = self.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    /// The lines above the level of information.
+    fn alarms(&self) -> Vec<String> {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let text = String::from_utf8(bytes).expect("UTF-8");
+        text.lines().filter(|line| line.contains("ERROR") || line.contains("WARN")).map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::Write::write(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_trouble_is_said_once_however_often_it_is_met() {
+    let log = Log::default();
+    let _logging = log.start();
+    let refusals = Arc::new(AtomicUsize::new(0));
+    let server = Loopback::answering(move |request| match request.line.as_str() {
+        line if line.ends_with("/registration") && refusals.fetch_add(1, Ordering::Relaxed) < 3 => {
+            response(403, r#"{"message": "Not authorized. Requires permissions: domain=admin action=x"}"#)
+        }
+        _ => good_answer(request),
+    })
+    .await;
+    let mut running = Scene::at(server.url.as_str()).start();
+    running.is_registered().await;
+    assert_eq!(running.counts.registration.refused(), 3);
+    running.ends().await;
+    let [alarm] = log.alarms().try_into().expect("one");
+    assert!(alarm.contains("ERROR") && alarm.contains("registerIntegration"), "{alarm}");
+    assert!(!alarm.contains("foobar"), "{alarm}");
 }
