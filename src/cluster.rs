@@ -12,6 +12,7 @@ mod gunzip;
 pub mod identity;
 pub(crate) mod intake;
 mod kubeconfig;
+pub mod lease;
 mod list;
 pub mod progress;
 mod request;

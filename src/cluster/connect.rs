@@ -241,6 +241,11 @@ impl Connection {
         format!("{}://{host}", url.scheme_str().unwrap_or("https"))
     }
 
+    /// The namespace of the service account or of the kubeconfig's context; `default` where none is named.
+    pub(crate) fn default_namespace(&self) -> String {
+        self.config.default_namespace.clone()
+    }
+
     /// Whether to ask for compressed answers: not where the kubeconfig says `disable-compression`.
     pub(crate) fn compresses(&self) -> bool {
         !self.config.disable_compression
@@ -305,6 +310,7 @@ fn from_files(files: &[PathBuf], context: Option<&str>, environment: &Environmen
     config.tls_server_name.clone_from(&cluster.tls_server_name);
     config.proxy_url = proxy_for(&server, cluster.proxy_url.as_deref(), environment)?;
     config.auth_info = chosen.user;
+    config.default_namespace = chosen.namespace.unwrap_or(config.default_namespace);
     let token_file = take_token_file(&mut config.auth_info);
     Ok(Access { config, name: Some(chosen.cluster_name), token_file })
 }

@@ -25,6 +25,8 @@ pub(crate) struct Chosen {
     pub(crate) cluster_name: String,
     pub(crate) cluster: Cluster,
     pub(crate) user: AuthInfo,
+    /// The context's namespace.
+    pub(crate) namespace: Option<String>,
 }
 
 /// The files to read when nothing is configured: those of `$KUBECONFIG` that exist, else `~/.kube/config` if it does.
@@ -84,7 +86,8 @@ pub(crate) fn choose(files: &[PathBuf], context: Option<&str>) -> Result<Chosen,
         let info = ExecAuthCluster::try_from(&cluster).map_err(|error| unreadable(Path::new(&shown), &error))?;
         exec.cluster = Some(info);
     }
-    Ok(Chosen { cluster_name: chosen.cluster, cluster, user })
+    let namespace = chosen.namespace.filter(|namespace| !namespace.is_empty());
+    Ok(Chosen { cluster_name: chosen.cluster, cluster, user, namespace })
 }
 
 /// The names of all contexts in `files`, for completion. Unreadable files have none.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use kube::client::Body;
 
@@ -71,7 +71,7 @@ pub(crate) enum RequestError {
     #[error(
         "what answers at {server} is not a Kubernetes API server ({answer}); check this address and any proxy in between"
     )]
-    NotKubernetes { server: String, answer: String },
+    NotKubernetes { server: String, status: u16, answer: String },
 }
 
 /// The Kubernetes API with the time each request may take.
@@ -104,22 +104,53 @@ pub(crate) enum Accept {
 }
 
 impl<'a> Api<'a> {
-    /// GETs `path` (with its query). A 401 is tried once more with renewed credentials.
+    /// GETs `path` (with its query).
     pub(crate) async fn get(&self, path: &str, accept: Accept) -> Result<Answer<'a>, RequestError> {
-        let answer = self.get_uncounted(path, accept).await;
+        self.exchange(Method::GET, path, accept, Bytes::new()).await
+    }
+
+    /// GETs the object at `path`, or with a body POSTs it there or PUTs it in its place, in JSON; gives the object as
+    /// it is then.
+    pub(crate) async fn json_object(
+        &self,
+        method: Method,
+        path: &str,
+        object: Option<&serde_json::Value>,
+    ) -> Result<serde_json::Value, RequestError> {
+        let body = object.map_or_else(Bytes::new, |object| Bytes::from(object.to_string()));
+        let answer = self.exchange(method, path, Accept::Json, body).await?;
+        serde_json::from_slice(&answer.whole().await?)
+            .map_err(|error| RequestError::Malformed(format!("it is no JSON: {error}")))
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        accept: Accept,
+        body: Bytes,
+    ) -> Result<Answer<'a>, RequestError> {
+        let answer = self.exchange_uncounted(&method, path, accept, body).await;
         self.progress.answered(answer.as_ref().err());
         answer
     }
 
-    async fn get_uncounted(&self, path: &str, accept: Accept) -> Result<Answer<'a>, RequestError> {
-        let (response, generation) = self.send(path, accept).await?;
+    /// Sends a request, and once more with renewed credentials after a 401.
+    async fn exchange_uncounted(
+        &self,
+        method: &Method,
+        path: &str,
+        accept: Accept,
+        body: Bytes,
+    ) -> Result<Answer<'a>, RequestError> {
+        let (response, generation) = self.send(method, path, accept, body.clone()).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return self.answer(response).await;
         }
         if let Err(error) = self.connection.renew(generation).await {
             return Err(RequestError::Unauthorized(format!("they could not be renewed: {error}")));
         }
-        let (response, _) = self.send(path, accept).await?;
+        let (response, _) = self.send(method, path, accept, body).await?;
         self.answer(response).await
     }
 
@@ -131,7 +162,13 @@ impl<'a> Api<'a> {
         wire::decode_body(body, encoding).map_err(RequestError::from)
     }
 
-    async fn send(&self, path: &str, accept: Accept) -> Result<(Response<Body>, u64), RequestError> {
+    async fn send(
+        &self,
+        method: &Method,
+        path: &str,
+        accept: Accept,
+        body: Bytes,
+    ) -> Result<(Response<Body>, u64), RequestError> {
         let (client, generation) = self.connection.client();
         let is_watch = accept == Accept::Watch;
         let accept = match accept {
@@ -141,10 +178,13 @@ impl<'a> Api<'a> {
         };
         let compresses = self.connection.compresses() && !is_watch;
         let encoding = if compresses { "gzip" } else { "identity" };
-        let request = Request::get(path)
-            .header(ACCEPT, accept)
-            .header(ACCEPT_ENCODING, encoding)
-            .body(Body::empty())
+        let mut request =
+            Request::builder().method(method).uri(path).header(ACCEPT, accept).header(ACCEPT_ENCODING, encoding);
+        if !body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let request = request
+            .body(if body.is_empty() { Body::empty() } else { Body::from(body) })
             .map_err(|error| RequestError::Malformed(format!("{path} is not a path: {error}")))?;
         self.progress.request();
         let response = tokio::time::timeout(self.timeout, client.send(request))
@@ -177,7 +217,7 @@ impl<'a> Api<'a> {
             (None, Some(content_type)) => format!("status {status}, content type {}", shorten(content_type)),
             (None, None) => format!("status {status}, no content type"),
         };
-        RequestError::NotKubernetes { server: self.connection.server(), answer }
+        RequestError::NotKubernetes { server: self.connection.server(), status, answer }
     }
 
     /// Reads what the server says of a status that is no success.

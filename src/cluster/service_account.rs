@@ -32,6 +32,9 @@ pub(crate) fn settings(folder: &Path, environment: &Environment) -> Result<(Conf
     let mut config = Config::new(server);
     config.root_cert = Some(kubeconfig::decode_certificates(&authority.display().to_string(), &pem)?);
     config.root_cert_file = Some(authority);
+    if let Ok(namespace) = std::fs::read_to_string(folder.join("namespace")) {
+        namespace.trim().clone_into(&mut config.default_namespace);
+    }
     Ok((config, folder.join("token")))
 }
 
