@@ -22,6 +22,7 @@ pub mod inventory;
 mod jitter;
 pub mod journal;
 pub mod mandate;
+pub mod metrics;
 pub mod output;
 pub mod proxy;
 pub mod routing;
