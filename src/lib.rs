@@ -8,6 +8,7 @@
 //! The modules in reading order: [`cli`] (what the user asked for), [`config`] (the settings, checked), [`agent`] (puts
 //! the parts together and runs them), then the parts in the order of the picture.
 
+pub mod admin;
 pub mod agent;
 pub mod anchore;
 pub mod batching;

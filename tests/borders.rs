@@ -70,7 +70,18 @@ fn only_cluster_knows_the_kubernetes_client() {
 
 #[test]
 fn only_anchore_knows_the_http_client() {
-    only_in(&["anchore"], &["hyper::", "hyper_util::", "hyper_rustls::"]);
+    only_in(&["anchore"], &["hyper_util::client", "hyper_rustls::"]);
+}
+
+#[test]
+fn only_admin_knows_the_http_server() {
+    only_in(&["admin"], &["axum::", "hyper::server", "hyper_util::service"]);
+    only_in(&["admin", "anchore"], &["hyper::", "hyper_util::"]);
+}
+
+#[test]
+fn only_metrics_knows_the_library_of_metrics() {
+    only_in(&["metrics"], &["prometheus_client::"]);
 }
 
 #[test]
