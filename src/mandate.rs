@@ -24,9 +24,26 @@ impl Mandate {
         Self { until: Some(until) }
     }
 
+    /// Whether it can end.
+    pub fn is_limited(&self) -> bool {
+        self.until.is_some()
+    }
+
     /// Whether it holds at this moment.
     pub fn holds(&self) -> bool {
         self.until.as_ref().is_none_or(|until| until.borrow().is_some_and(|until| Instant::now() < until))
+    }
+
+    /// Waits until it holds.
+    pub async fn granted(&self) {
+        let Some(until) = &self.until else { return };
+        let mut until = until.clone();
+        while !self.holds() {
+            if until.changed().await.is_err() {
+                // Nobody will ever grant it again.
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// Waits until it does not hold any more.
@@ -80,6 +97,19 @@ mod tests {
         renewals.send_replace(None);
         assert!(!mandate.holds());
         mandate.lost().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_can_be_waited_for() {
+        let (renewals, until) = watch::channel(None);
+        let mandate = Mandate::until(until);
+        let granted = mandate.granted();
+        tokio::pin!(granted);
+        assert!(granted.as_mut().now_or_never().is_none());
+        renewals.send_replace(Some(Instant::now() + Duration::from_secs(10)));
+        granted.await;
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert!(mandate.granted().now_or_never().is_none());
     }
 
     #[tokio::test]

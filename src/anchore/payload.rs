@@ -1,12 +1,14 @@
 //! Bodies that are larger than the memory they may use: written in chunks while they are sent, again for each attempt.
 //!
-//! A writer on a blocking thread fills a bounded channel, the connection empties it: at most four chunks of 64 KiB exist
+//! What is written is a document as JSON, or a stretch of a file. A writer on a blocking thread fills a bounded channel, the connection empties it: at most four chunks of 64 KiB exist
 //! at once. The length is known beforehand, so the request has a `Content-Length`; a writer that produces another length
 //! breaks the request off instead of sending a wrong body.
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::mem;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -24,18 +26,37 @@ const WAITING_CHUNKS: usize = 2;
 
 type Write = dyn Fn(&mut dyn io::Write) -> io::Result<()> + Send + Sync;
 
+type Permission = dyn Fn() -> bool + Send + Sync;
+
 /// A body of known length that can be written any number of times, the same each time. Cheap to clone.
 #[derive(Clone)]
 pub struct Payload {
     byte_len: u64,
     write: Arc<Write>,
+    permission: Option<Arc<Permission>>,
 }
 
 impl Payload {
     /// A document as compact JSON, of which `byte_len` is the length in bytes.
     pub fn json(document: impl Serialize + Send + Sync + 'static, byte_len: u64) -> Self {
         let write = move |out: &mut dyn io::Write| serde_json::to_writer(out, &document).map_err(io::Error::from);
-        Self { byte_len, write: Arc::new(write) }
+        Self { byte_len, write: Arc::new(write), permission: None }
+    }
+
+    /// The `byte_len` bytes of a file from `offset` on. The file is opened for each attempt and must not change.
+    pub fn file(path: PathBuf, offset: u64, byte_len: u64) -> Self {
+        let write = move |out: &mut dyn io::Write| {
+            let mut file = File::open(&path)?;
+            file.seek(SeekFrom::Start(offset))?;
+            io::copy(&mut file.take(byte_len), out).map(|_| ())
+        };
+        Self { byte_len, write: Arc::new(write), permission: None }
+    }
+
+    /// The same body, of which no byte is given to the connection once `permission` says no: it is asked before the
+    /// first byte, which may be long after the attempt began, and before each further piece.
+    pub(crate) fn while_permitted(&self, permission: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { permission: Some(Arc::new(permission)), ..self.clone() }
     }
 
     /// Length in bytes.
@@ -57,7 +78,7 @@ impl Payload {
                 let _ = out.sender.blocking_send(Err(error));
             }
         });
-        (PayloadBody { chunks, remaining: self.byte_len, progress }, observed)
+        (PayloadBody { chunks, remaining: self.byte_len, progress, permission: self.permission.clone() }, observed)
     }
 }
 
@@ -81,8 +102,10 @@ pub(crate) enum Progress {
 /// The body could not be made. No other attempt would fare better.
 #[derive(Debug, Error)]
 pub(crate) enum PayloadError {
-    #[error("the report could not be written as JSON: {0}")]
+    #[error("the report could not be read from its file or written as JSON: {0}")]
     Write(io::Error),
+    #[error("the report may not be sent any more")]
+    Forbidden,
     #[error("the report has another length than was counted")]
     Length,
     #[error("the report was answered before all of it was sent")]
@@ -94,6 +117,7 @@ pub(crate) struct PayloadBody {
     chunks: mpsc::Receiver<io::Result<Bytes>>,
     remaining: u64,
     progress: watch::Sender<Progress>,
+    permission: Option<Arc<Permission>>,
 }
 
 impl PayloadBody {
@@ -101,7 +125,7 @@ impl PayloadBody {
     pub(crate) fn empty() -> (Self, watch::Receiver<Progress>) {
         let (_, chunks) = mpsc::channel(WAITING_CHUNKS);
         let (progress, observed) = watch::channel(Progress::Done);
-        (Self { chunks, remaining: 0, progress }, observed)
+        (Self { chunks, remaining: 0, progress, permission: None }, observed)
     }
 
     fn take(&mut self, chunk: Bytes) -> Result<Frame<Bytes>, PayloadError> {
@@ -123,6 +147,9 @@ impl Body for PayloadBody {
     ) -> Poll<Option<Result<Frame<Bytes>, PayloadError>>> {
         if self.progress.is_closed() {
             return Poll::Ready(Some(Err(PayloadError::Unneeded)));
+        }
+        if self.permission.as_ref().is_some_and(|permitted| !permitted()) {
+            return Poll::Ready(Some(Err(PayloadError::Forbidden)));
         }
         let chunk = ready!(self.chunks.poll_recv(context));
         Poll::Ready(match chunk {
@@ -238,7 +265,42 @@ mod tests {
         let (body, _observed) = Payload::json(Unwritable, 10).body();
 
         let error = body.collect().await.unwrap_err().to_string();
-        assert_eq!(error, "the report could not be written as JSON: no such symbol");
+        assert_eq!(error, "the report could not be read from its file or written as JSON: no such symbol");
+    }
+
+    #[tokio::test]
+    async fn a_stretch_of_a_file_is_sent_and_a_file_that_became_shorter_breaks_the_body_off() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("report");
+        std::fs::write(&path, text(3 * CHUNK_BYTES)).expect("written");
+        let (offset, byte_len) = (8, 2 * CHUNK_BYTES + 5);
+        let payload = Payload::file(path.clone(), offset, byte_len as u64);
+
+        for _ in 0..2 {
+            let sent = payload.body().0.collect().await.expect("a body").to_bytes();
+            assert_eq!(sent, text(byte_len).into_bytes());
+        }
+        std::fs::write(&path, text(CHUNK_BYTES)).expect("written");
+        assert!(matches!(payload.body().0.collect().await, Err(PayloadError::Length)));
+        std::fs::remove_file(&path).expect("removed");
+        assert!(matches!(payload.body().0.collect().await, Err(PayloadError::Write(_))));
+    }
+
+    #[tokio::test]
+    async fn no_byte_is_given_without_permission() {
+        let permitted = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let asked = Arc::clone(&permitted);
+        let payload =
+            payload(&text(2 * CHUNK_BYTES)).while_permitted(move || asked.load(std::sync::atomic::Ordering::Relaxed));
+        let (mut body, progress) = payload.body();
+        body.frame().await.expect("a frame").expect("a chunk");
+
+        permitted.store(false, std::sync::atomic::Ordering::Relaxed);
+
+        assert!(matches!(body.frame().await, Some(Err(PayloadError::Forbidden))));
+        let (mut body, _progress) = payload.body();
+        assert!(matches!(body.frame().await, Some(Err(PayloadError::Forbidden))));
+        drop(progress);
     }
 
     #[tokio::test]
@@ -250,7 +312,7 @@ mod tests {
                 return Err(error);
             }
         };
-        let endless = Payload { byte_len: u64::MAX, write: Arc::new(write) };
+        let endless = Payload { byte_len: u64::MAX, write: Arc::new(write), permission: None };
 
         drop(endless.body());
 
