@@ -1,5 +1,6 @@
 //! Delivery for a run that ends: nothing is kept on disk, and what is not accepted in time has failed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -27,7 +28,7 @@ impl AdhocDelivery {
     /// A delivery that keeps trying for `retry` from now on, in which each batch gets one attempt at least, and that
     /// starts no attempt once `stop` is cancelled.
     pub fn new(client: Client, recipients: Recipients, retry: Duration, stop: CancellationToken) -> Self {
-        Self { attempts: Attempts::new(client, stop), recipients, started: Instant::now(), retry }
+        Self { attempts: Attempts::new(Arc::new(client), stop), recipients, started: Instant::now(), retry }
     }
 
     /// Delivers, and tells what became of each batch, in the order given. Accounts do not wait for each other; the

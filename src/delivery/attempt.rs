@@ -2,8 +2,10 @@
 //! bounds on requests, without locking a user out, and ended soon after the agent is told to stop.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::StatusCode;
 use secrecy::ExposeSecret;
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -16,6 +18,7 @@ use super::user_gate::{Admission, UserGates};
 use crate::anchore::error::SendError;
 use crate::anchore::payload::Payload;
 use crate::anchore::{BasicAuth, Client};
+use crate::mandate::Mandate;
 
 /// Requests at the same time, for all accounts together.
 const MOST_REQUESTS: usize = 4;
@@ -26,9 +29,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// Makes attempts, and knows what all of them share.
 #[derive(Debug)]
 pub(crate) struct Attempts {
-    client: Client,
+    client: Arc<Client>,
     users: UserGates,
     slots: Semaphore,
+    mandate: Mandate,
     stop: CancellationToken,
 }
 
@@ -54,6 +58,9 @@ pub(crate) enum AttemptError {
         /// Why.
         error: SendError,
     },
+    /// This process may not send any more. What was under way was broken off, and may have been accepted all the same.
+    #[error("not sent or broken off, because another replica leads")]
+    NoMandate,
     /// Nothing was sent: the agent was told to stop.
     #[error("not sent, because the agent was told to stop")]
     Stopped,
@@ -68,7 +75,33 @@ impl AttemptError {
     pub(crate) fn disposition(&self, account: &str) -> Disposition {
         match self {
             Self::Send { error, .. } => retry::disposition(error, account),
-            Self::Credentials(_) | Self::UserRefused { .. } | Self::Stopped | Self::Abandoned => Disposition::Hold,
+            Self::Credentials(_) | Self::UserRefused { .. } | Self::NoMandate | Self::Stopped | Self::Abandoned => {
+                Disposition::Hold
+            }
+        }
+    }
+
+    /// The user it was sent as, if it was.
+    pub(crate) fn user(&self) -> Option<&str> {
+        match self {
+            Self::Send { user, .. } => Some(user),
+            _ => None,
+        }
+    }
+
+    /// The status that the server answered with, if it did.
+    pub(crate) fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Send { error: SendError::Refused(refusal), .. } => Some(refusal.status),
+            _ => None,
+        }
+    }
+
+    /// Whether other credentials may mend it.
+    pub(crate) fn is_about_credentials(&self) -> bool {
+        match self {
+            Self::Credentials(_) | Self::UserRefused { .. } => true,
+            _ => matches!(self.status(), Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)),
         }
     }
 
@@ -85,8 +118,32 @@ impl AttemptError {
 }
 
 impl Attempts {
-    pub(crate) fn new(client: Client, stop: CancellationToken) -> Self {
-        Self { client, users: UserGates::default(), slots: Semaphore::new(MOST_REQUESTS), stop }
+    /// Attempts of a process that may always send, where a refused user is refused for good.
+    pub(crate) fn new(client: Arc<Client>, stop: CancellationToken) -> Self {
+        let (users, mandate) = (UserGates::default(), Mandate::unlimited());
+        Self { client, users, slots: Semaphore::new(MOST_REQUESTS), mandate, stop }
+    }
+
+    /// Attempts that are made and go on only while `mandate` holds, where a refused user is tried again after
+    /// `refusal_limit`.
+    pub(crate) fn resident(
+        client: Arc<Client>,
+        mandate: Mandate,
+        refusal_limit: Duration,
+        stop: CancellationToken,
+    ) -> Self {
+        let users = UserGates::with_refusal_limit(refusal_limit);
+        Self { client, users, slots: Semaphore::new(MOST_REQUESTS), mandate, stop }
+    }
+
+    /// What is known of the users.
+    pub(crate) fn users(&self) -> &UserGates {
+        &self.users
+    }
+
+    /// Whether this process may send.
+    pub(crate) fn mandate(&self) -> &Mandate {
+        &self.mandate
     }
 
     /// Told to stop.
@@ -133,13 +190,27 @@ impl Attempts {
             () = self.stop.cancelled() => return Err(AttemptError::Stopped),
             slot = self.slots.acquire() => slot,
         };
+        if !self.mandate.holds() {
+            return Err(AttemptError::NoMandate);
+        }
+        let (mandate, is_broken_off) = (self.mandate.clone(), Arc::new(AtomicBool::new(false)));
+        let told = Arc::clone(&is_broken_off);
+        let report = report.while_permitted(move || {
+            let holds = mandate.holds();
+            if !holds {
+                told.store(true, Ordering::Relaxed);
+            }
+            holds
+        });
         let user = sender.user.clone();
         tokio::select! {
             biased;
-            result = self.client.send_report(report, &recipient.account, sender) => match result {
+            result = self.client.send_report(&report, &recipient.account, sender) => match result {
                 Ok(()) => Ok(user),
+                Err(_) if is_broken_off.load(Ordering::Relaxed) => Err(AttemptError::NoMandate),
                 Err(error) => Err(AttemptError::Send { user, error }),
             },
+            () = self.mandate.lost() => Err(AttemptError::NoMandate),
             () = self.stop_limit() => Err(AttemptError::Abandoned),
         }
     }

@@ -64,6 +64,12 @@ impl Recipient {
         Ok(BasicAuth { user, password })
     }
 
+    /// Whether user or password stand in a file, and may change.
+    pub(crate) fn is_from_files(&self) -> bool {
+        let sources = self.credentials.iter().flat_map(|credentials| [&credentials.user, &credentials.password]);
+        sources.into_iter().any(|source| matches!(source, TextSource::File(_)))
+    }
+
     async fn read(&self, what: &'static str, source: &TextSource) -> Result<SecretString, CredentialsError> {
         match source {
             TextSource::Inline(text) => Ok(text.clone()),

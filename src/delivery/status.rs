@@ -5,7 +5,8 @@ use jiff::Timestamp;
 /// Something that happened to reports of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryEvent {
-    /// The account the reports are of, also where they went to the default account.
+    /// The account the reports are of, also where they went to the default account. Empty for files of the spool of
+    /// which nobody can tell.
     pub account: String,
     /// What happened.
     pub what: Happening,
@@ -32,6 +33,13 @@ pub enum Happening {
     },
     /// An attempt failed; there will be others.
     Failed {
+        /// Why.
+        reason: String,
+    },
+    /// A set could not be written to the disk and waits in memory.
+    Unwritten {
+        /// Its batches.
+        batches: usize,
         /// Why.
         reason: String,
     },

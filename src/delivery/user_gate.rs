@@ -1,33 +1,43 @@
 //! Keeps a wrong password from locking a user out.
 //!
 //! Servers lock a user after a few failed logins. Until a user was let in once, one request at a time is sent as this
-//! user; once a user is refused, none is.
+//! user; once a user is refused, none is: in a run that ends, whatever the password; in a resident agent, with this
+//! password and for some minutes, because a password that someone corrected must not wait.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::anchore::BasicAuth;
 
 /// With an API key this is the name of every user, and the key says who it is.
 const API_KEY_USER: &str = "_api_key";
 
+/// Gates that are kept; more are made by passwords that change. What a forgotten one knew costs one trial.
+const MOST_GATES: usize = 1_000;
+
 /// What is known of each user.
 #[derive(Debug, Default)]
 pub(crate) struct UserGates {
     gates: Mutex<BTreeMap<Identity, Arc<Gate>>>,
     fingerprints: RandomState,
+    /// How long a refusal holds; `None` for ever.
+    refusal_limit: Option<Duration>,
 }
 
-/// A user as the server tells them apart: by name, and API keys by a fingerprint of the key.
+/// A user as the server tells them apart: by name, and API keys by a fingerprint of the key; with a fingerprint of the
+/// password where a refusal is about the password.
 type Identity = (String, Option<u64>);
 
 #[derive(Debug)]
 struct Gate {
     standing: Mutex<Standing>,
+    refusal_limit: Option<Duration>,
     /// The right to try an unproven user; one at a time.
     trial: Arc<Semaphore>,
 }
@@ -36,16 +46,27 @@ struct Gate {
 enum Standing {
     Unproven,
     LetIn,
-    Refused(Arc<str>),
+    Refused { reason: Arc<str>, until: Option<Instant> },
 }
 
 impl UserGates {
+    /// Gates at which a refusal is about user and password together, and is over after `limit`.
+    pub(crate) fn with_refusal_limit(limit: Duration) -> Self {
+        Self { refusal_limit: Some(limit), ..Self::default() }
+    }
+
+    /// Why nothing is sent as this sender's user, if the server refused it.
+    pub(crate) fn refusal(&self, sender: &BasicAuth) -> Option<Arc<str>> {
+        let gate = lock(&self.gates).get(&self.identity(sender)).map(Arc::clone)?;
+        gate.at_once().err()
+    }
+
     /// Waits until a request as this sender's user may be sent.
     ///
     /// # Errors
     /// The server refused the user; the reason it gave then.
     pub(crate) async fn admit(&self, sender: &BasicAuth) -> Result<Admission, Arc<str>> {
-        let gate = Arc::clone(lock(&self.gates).entry(self.identity(sender)).or_default());
+        let gate = self.gate(self.identity(sender));
         if let Some(admission) = gate.at_once()? {
             return Ok(admission);
         }
@@ -58,26 +79,39 @@ impl UserGates {
         }
     }
 
+    /// Tells two pairs of user and password apart without keeping them.
+    pub(crate) fn fingerprint(&self, sender: &BasicAuth) -> u64 {
+        self.fingerprints.hash_one((&sender.user, sender.password.expose_secret()))
+    }
+
     fn identity(&self, sender: &BasicAuth) -> Identity {
-        let key = (sender.user == API_KEY_USER).then(|| self.fingerprints.hash_one(sender.password.expose_secret()));
-        (sender.user.clone(), key)
+        let is_by_password = self.refusal_limit.is_some() || sender.user == API_KEY_USER;
+        (sender.user.clone(), is_by_password.then(|| self.fingerprint(sender)))
+    }
+
+    fn gate(&self, identity: Identity) -> Arc<Gate> {
+        let mut gates = lock(&self.gates);
+        if gates.len() >= MOST_GATES {
+            gates.retain(|_, gate| Arc::strong_count(gate) > 1);
+        }
+        let new = || Arc::new(Gate::new(self.refusal_limit));
+        Arc::clone(gates.entry(identity).or_insert_with(new))
     }
 }
 
 impl Gate {
+    fn new(refusal_limit: Option<Duration>) -> Self {
+        Self { standing: Mutex::new(Standing::Unproven), refusal_limit, trial: Arc::new(Semaphore::new(1)) }
+    }
+
     /// An admission without a wait, if the user was let in before.
     fn at_once(self: &Arc<Self>) -> Result<Option<Admission>, Arc<str>> {
         match &*lock(&self.standing) {
             Standing::Unproven => Ok(None),
             Standing::LetIn => Ok(Some(Admission { gate: Arc::clone(self), _trial: None })),
-            Standing::Refused(reason) => Err(Arc::clone(reason)),
+            Standing::Refused { until: Some(until), .. } if *until <= Instant::now() => Ok(None),
+            Standing::Refused { reason, .. } => Err(Arc::clone(reason)),
         }
-    }
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self { standing: Mutex::new(Standing::Unproven), trial: Arc::new(Semaphore::new(1)) }
     }
 }
 
@@ -89,17 +123,20 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// The server knows the user.
+    /// The server knows the user. The answer to a request from before a refusal does not lift it.
     pub(crate) fn let_in(self) {
         let mut standing = lock(&self.gate.standing);
-        if matches!(*standing, Standing::Unproven) {
-            *standing = Standing::LetIn;
+        let is_over = |until: &Option<Instant>| until.is_some_and(|until| until <= Instant::now());
+        match &*standing {
+            Standing::Refused { until, .. } if !is_over(until) => {}
+            _ => *standing = Standing::LetIn,
         }
     }
 
     /// The server refuses the user, for this reason.
     pub(crate) fn refuse(self, reason: &str) {
-        *lock(&self.gate.standing) = Standing::Refused(reason.into());
+        let until = self.gate.refusal_limit.map(|limit| Instant::now() + limit);
+        *lock(&self.gate.standing) = Standing::Refused { reason: reason.into(), until };
     }
 }
 
@@ -182,5 +219,26 @@ mod tests {
         late.let_in();
 
         assert!(gates.admit(&as_user("inventory")).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_resident_agent_tries_a_refused_password_again_after_a_while_and_another_password_at_once() {
+        let limit = Duration::from_mins(5);
+        let gates = UserGates::with_refusal_limit(limit);
+        gates.admit(&as_user("inventory")).await.expect("admitted").refuse("401 Unauthorized");
+
+        assert_eq!(gates.refusal(&as_user("inventory")).as_deref(), Some("401 Unauthorized"));
+        assert_eq!(gates.refusal(&with_password("inventory", "new")), None);
+        assert!(gates.admit(&with_password("inventory", "new")).await.is_ok());
+        tokio::time::advance(Duration::from_secs(299)).await;
+        assert!(gates.admit(&as_user("inventory")).await.is_err());
+
+        tokio::time::advance(Duration::from_secs(1)).await;
+
+        assert_eq!(gates.refusal(&as_user("inventory")), None);
+        let trial = gates.admit(&as_user("inventory")).await.expect("admitted");
+        assert!(gates.admit(&as_user("inventory")).now_or_never().is_none());
+        trial.let_in();
+        assert!(gates.admit(&as_user("inventory")).now_or_never().is_some());
     }
 }
