@@ -1,19 +1,26 @@
 //! A Kubernetes API server, as far as a reader of namespaces, nodes and pods can tell.
 //!
 //! Lists come whole or in pages, in protobuf or JSON, compressed where the real server does; users have the rights that
-//! they are given; errors are `Status` documents. It refuses what it cannot do (watches, selectors, writing).
+//! they are given; errors are `Status` documents. Objects change under a test's hands ([`KubernetesApi::apply_pod`] and its
+//! neighbours), and watches tell of it. It refuses what it cannot do (selectors, streamed lists, writing).
 
 pub mod access;
+mod control;
 mod encoding;
+mod history;
 pub(crate) mod json_object;
 mod json_pod;
 mod list;
 mod service;
+mod state;
 mod status;
+mod watch;
+mod watch_frame;
 
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -25,8 +32,10 @@ use crate::server::record::RecordedRequest;
 use crate::server::tls::{Authority, ClientCertificates, Identity};
 use crate::server::{Server, ServerOptions, lock};
 use access::User;
-use service::{Service, State};
+use service::Service;
+use state::State;
 use status::Failure;
+use watch::Control;
 
 /// A minor version of Kubernetes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +51,19 @@ pub struct KubernetesOptions {
     users: Vec<User>,
     authority: Option<Arc<Authority>>,
     json_only: bool,
+    history: usize,
+    bookmark_interval: Duration,
     port: u16,
+}
+
+/// How a watch is answered that begins before all that is still known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExpiredWatch {
+    /// By 200 and an `ERROR` event, as a real server mostly does.
+    #[default]
+    Event,
+    /// By 410.
+    Status,
 }
 
 /// A running API server. It ends when this is dropped.
@@ -60,6 +81,8 @@ impl Default for KubernetesOptions {
             users: Vec::new(),
             authority: None,
             json_only: false,
+            history: 10_000,
+            bookmark_interval: Duration::from_secs(60),
             port: 0,
         }
     }
@@ -97,6 +120,16 @@ impl KubernetesOptions {
         Self { json_only: true, ..self }
     }
 
+    /// Remembers this many changes of each kind, for watches that begin with an old one; 10,000 unless said otherwise.
+    pub fn history(self, changes: usize) -> Self {
+        Self { history: changes, ..self }
+    }
+
+    /// Sends bookmarks this often, to watches that want them; once a minute unless said otherwise.
+    pub fn bookmark_interval(self, interval: Duration) -> Self {
+        Self { bookmark_interval: interval, ..self }
+    }
+
     /// Listens on this port; 0, the default, takes a free one.
     pub fn port(self, port: u16) -> Self {
         Self { port, ..self }
@@ -114,13 +147,10 @@ impl KubernetesOptions {
         let service = Arc::new(Service {
             authority: self.authority,
             json_only: self.json_only,
-            state: Mutex::new(State {
-                version: self.version,
-                users: self.users,
-                objects: self.objects,
-                resource_version: 1000,
-                oldest_token: 0,
-            }),
+            bookmark_interval: self.bookmark_interval,
+            state: Mutex::new(State::new(self.version, self.users, self.objects, self.history)),
+            control: tokio::sync::watch::Sender::new(Control::default()),
+            watches_changed: tokio::sync::watch::Sender::new(()),
         });
         let answering = service.clone();
         let handler: crate::server::Handler = Arc::new(move |exchange| {
@@ -172,20 +202,6 @@ impl KubernetesApi {
     /// Takes all faults back.
     pub fn clear_faults(&self) {
         self.server.script.clear();
-    }
-
-    /// Serves other objects from now on.
-    pub fn replace(&self, objects: impl Into<Arc<Objects>>) {
-        let mut state = lock(&self.service.state);
-        state.objects = objects.into();
-        state.resource_version += 1;
-    }
-
-    /// Lets all continue tokens given so far expire, as compaction does.
-    pub fn expire_continue_tokens(&self) {
-        let mut state = lock(&self.service.state);
-        state.resource_version += 1;
-        state.oldest_token = state.resource_version;
     }
 
     /// Replaces what is known of the user of this name (a new token, other rights); adds an unknown one.

@@ -2,7 +2,10 @@
 //!
 //! Sized for 150,000 pods of 10 kB: bytes that many objects have in common are kept once.
 
+mod version;
+
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use k8s_pb::apimachinery::pkg::runtime::TypeMeta;
@@ -18,6 +21,12 @@ pub enum Kind {
     Nodes,
     /// Pods.
     Pods,
+    /// Replica sets.
+    ReplicaSets,
+    /// Deployments.
+    Deployments,
+    /// Leases, which are not among [`Objects`].
+    Leases,
 }
 
 /// The objects of a cluster at one instant.
@@ -27,7 +36,7 @@ pub struct Objects {
 }
 
 /// An encoded object.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
     /// Empty for objects of the cluster itself.
     pub namespace: Box<str>,
@@ -39,8 +48,8 @@ pub struct Object {
 }
 
 impl Kind {
-    /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Namespaces, Self::Nodes, Self::Pods];
+    /// The kinds of the core API, which an inventory is made of.
+    pub const CORE: [Self; 3] = [Self::Namespaces, Self::Nodes, Self::Pods];
 
     /// The name in paths and messages, `pods`.
     pub fn resource(self) -> &'static str {
@@ -48,6 +57,9 @@ impl Kind {
             Self::Namespaces => "namespaces",
             Self::Nodes => "nodes",
             Self::Pods => "pods",
+            Self::ReplicaSets => "replicasets",
+            Self::Deployments => "deployments",
+            Self::Leases => "leases",
         }
     }
 
@@ -57,7 +69,24 @@ impl Kind {
             Self::Namespaces => "Namespace",
             Self::Nodes => "Node",
             Self::Pods => "Pod",
+            Self::ReplicaSets => "ReplicaSet",
+            Self::Deployments => "Deployment",
+            Self::Leases => "Lease",
         }
+    }
+
+    /// The API group, empty for the core's.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::Namespaces | Self::Nodes | Self::Pods => "",
+            Self::ReplicaSets | Self::Deployments => "apps",
+            Self::Leases => "coordination.k8s.io",
+        }
+    }
+
+    /// Group and version as objects name them, `v1` or `apps/v1`.
+    pub fn api_version(self) -> String {
+        if self.group().is_empty() { "v1".to_owned() } else { format!("{}/v1", self.group()) }
     }
 
     /// The folder in etcd.
@@ -81,6 +110,65 @@ impl Objects {
             objects.sort_by_cached_key(Object::key);
         }
         Self { kinds }
+    }
+
+    /// The kinds of which there are objects.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = Kind> {
+        self.kinds.keys().copied()
+    }
+
+    /// The objects of a kind, to be changed; not their names.
+    pub(crate) fn of_mut(&mut self, kind: Kind) -> &mut [Object] {
+        self.kinds.get_mut(&kind).map_or(&mut [], Vec::as_mut_slice)
+    }
+
+    /// Where the objects of a namespace are among those of a kind; an empty `namespace` is all of them.
+    pub fn range(&self, kind: Kind, namespace: &str) -> Range<usize> {
+        let all = self.of(kind);
+        if namespace.is_empty() {
+            return 0..all.len();
+        }
+        let start = all.partition_point(|object| object.key_bytes().lt(key_bytes(namespace, "")));
+        let count = all.iter().skip(start).take_while(|object| &*object.namespace == namespace).count();
+        start..start + count
+    }
+
+    /// The object of this name; an empty `namespace` for objects of the cluster itself.
+    pub fn find(&self, kind: Kind, namespace: &str, name: &str) -> Option<&Object> {
+        let at = self.position(kind, namespace, name).ok()?;
+        self.of(kind).get(at)
+    }
+
+    /// The highest resource version of an object.
+    pub(crate) fn newest(&self) -> Option<u64> {
+        self.kinds.values().flatten().filter_map(Object::version).max()
+    }
+
+    /// Puts an object in the place of the one of its name, which is given back.
+    pub(crate) fn put(&mut self, kind: Kind, object: Object) -> Option<Object> {
+        let position = self.position(kind, &object.namespace, &object.name);
+        let objects = self.kinds.entry(kind).or_default();
+        match position {
+            Ok(at) => objects.get_mut(at).map(|old| std::mem::replace(old, object)),
+            Err(at) => {
+                objects.insert(at, object);
+                None
+            }
+        }
+    }
+
+    /// Takes an object out.
+    pub(crate) fn remove(&mut self, kind: Kind, namespace: &str, name: &str) -> Option<Object> {
+        let at = self.position(kind, namespace, name).ok()?;
+        Some(self.kinds.get_mut(&kind)?.remove(at))
+    }
+
+    /// Where an object is, or where it belongs.
+    fn position(&self, kind: Kind, namespace: &str, name: &str) -> Result<usize, usize> {
+        let all = self.of(kind);
+        let at = all.partition_point(|object| object.key_bytes().lt(key_bytes(namespace, name)));
+        let found = all.get(at).is_some_and(|it| &*it.namespace == namespace && &*it.name == name);
+        if found { Ok(at) } else { Err(at) }
     }
 
     /// The objects of a kind, by key.
@@ -127,10 +215,38 @@ impl Object {
         if self.namespace.is_empty() { self.name.to_string() } else { format!("{}/{}", self.namespace, self.name) }
     }
 
+    fn key_bytes(&self) -> impl Iterator<Item = u8> {
+        key_bytes(&self.namespace, &self.name)
+    }
+
+    /// Its resource version; `None` when it has none that is a number.
+    pub fn version(&self) -> Option<u64> {
+        version::read(&self.bytes, self.shared_length())
+    }
+
+    /// The same with this resource version. What has no metadata stays as it is.
+    #[must_use]
+    pub fn with_version(&self, version: u64) -> Self {
+        let Some((bytes, end)) = version::exchanged(&self.bytes, self.shared_length(), version) else {
+            return self.clone();
+        };
+        let shared = self.shared.as_ref().map(|(_, shared)| (end, shared.clone()));
+        Self { namespace: self.namespace.clone(), name: self.name.clone(), bytes: bytes.into(), shared }
+    }
+
+    /// Whether the two are the same but for their resource versions.
+    pub(crate) fn same_but_version(&self, other: &Self) -> bool {
+        self == other || self.version().is_some_and(|version| *self == other.with_version(version))
+    }
+
+    fn shared_length(&self) -> usize {
+        self.shared.as_ref().map_or(0, |(_, shared)| shared.len())
+    }
+
     /// The length of its encoding.
     #[expect(clippy::len_without_is_empty, reason = "an object is not a collection")]
     pub fn len(&self) -> usize {
-        self.bytes.len() + self.shared.as_ref().map_or(0, |(_, shared)| shared.len())
+        self.bytes.len() + self.shared_length()
     }
 
     /// Writes its encoding.
@@ -158,8 +274,8 @@ impl Object {
 pub(crate) const MAGIC: &[u8] = b"k8s\0";
 
 /// All of the envelope (`runtime.Unknown`) before a document of this length.
-pub(crate) fn envelope_start(kind: &str, length: usize, out: &mut BytesMut) {
-    let type_meta = TypeMeta { api_version: Some("v1".to_owned()), kind: Some(kind.to_owned()) };
+pub(crate) fn envelope_start((api_version, kind): (&str, &str), length: usize, out: &mut impl BufMut) {
+    let type_meta = TypeMeta { api_version: Some(api_version.to_owned()), kind: Some(kind.to_owned()) };
     out.put_slice(MAGIC);
     out.put_u8(0x0a);
     put_length(type_meta.encoded_len(), out);
@@ -172,7 +288,7 @@ pub(crate) fn envelope_start(kind: &str, length: usize, out: &mut BytesMut) {
 pub(crate) const ENVELOPE_END: &[u8] = &[0x1a, 0, 0x22, 0];
 
 /// Writes the length of what follows.
-pub(crate) fn put_length(length: usize, out: &mut BytesMut) {
+pub(crate) fn put_length(length: usize, out: &mut impl BufMut) {
     encode_varint(length as u64, out);
 }
 
@@ -181,9 +297,14 @@ pub(crate) fn length_of_length(length: usize) -> usize {
     encoded_len_varint(length as u64)
 }
 
+fn key_bytes(namespace: &str, name: &str) -> impl Iterator<Item = u8> {
+    let separator = if namespace.is_empty() { "" } else { "/" };
+    namespace.bytes().chain(separator.bytes()).chain(name.bytes())
+}
+
 fn enveloped(kind: Kind, object: &Object) -> Vec<u8> {
     let mut out = BytesMut::with_capacity(object.len() + 64);
-    envelope_start(kind.singular(), object.len(), &mut out);
+    envelope_start((&kind.api_version(), kind.singular()), object.len(), &mut out);
     object.write(&mut out);
     out.put_slice(ENVELOPE_END);
     out.into()

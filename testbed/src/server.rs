@@ -55,6 +55,8 @@ pub(crate) struct Exchange {
     pub(crate) client_certificate: Option<Bytes>,
     /// Where what is learnt of this request is written down.
     pub(crate) recording: Recording,
+    /// Once set, the connection ends by a reset instead of a shutdown.
+    pub(crate) reset: Arc<AtomicBool>,
 }
 
 /// What answers requests. An error closes the connection without an answer.
@@ -161,10 +163,10 @@ async fn answer(
     let recording = shared.log.begin(&request);
     let guard = recording.clone();
     let fault = shared.script.next(&request);
-    let exchange = Exchange { request, client_certificate, recording };
+    let exchange = Exchange { request, client_certificate, recording, reset };
     let response = match fault {
         None => (shared.handler)(exchange).await,
-        Some(fault) => fault.apply(exchange, &shared.handler, &reset).await,
+        Some(fault) => fault.apply(exchange, &shared.handler).await,
     };
     // The request counts as open until its answer is sent or dropped.
     response.map(|response| response.map(|body| body::holding(body, guard)))

@@ -37,6 +37,10 @@ impl Namespace {
         self
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn message(&self) -> core::Namespace {
         let uid = self.uid.clone().unwrap_or_else(|| identity::uid("namespaces", "", &self.name));
         let mut meta = message::meta("", &self.name, &uid);

@@ -58,6 +58,10 @@ impl Node {
         Self { runtime: runtime.to_owned(), ..self }
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn message(&self) -> core::Node {
         let uid = self.uid.clone().unwrap_or_else(|| identity::uid("nodes", "", &self.name));
         let mut meta = message::meta("", &self.name, &uid);

@@ -16,6 +16,12 @@ pub enum Verb {
     Get,
     /// Read all.
     List,
+    /// Follow the changes of all; asked for when a watch begins, not while it lasts.
+    Watch,
+    /// Make one.
+    Create,
+    /// Change one.
+    Update,
 }
 
 /// A user, known by a bearer token or by the name in a client certificate.
@@ -50,9 +56,14 @@ impl User {
         Self { name: name.to_owned(), token: None, grants: Vec::new() }
     }
 
-    /// A user who may get and list everything everywhere.
+    /// A user who may get, list and watch all of the core API, everywhere.
     pub fn reader(name: &str) -> Self {
-        Kind::ALL.into_iter().fold(Self::named(name), |user, kind| user.may(Verb::Get, kind).may(Verb::List, kind))
+        Kind::CORE.into_iter().fold(Self::lister(name), |user, kind| user.may(Verb::Watch, kind))
+    }
+
+    /// A user who may get and list all of the core API, everywhere, but watch nothing.
+    pub fn lister(name: &str) -> Self {
+        Kind::CORE.into_iter().fold(Self::named(name), |user, kind| user.may(Verb::Get, kind).may(Verb::List, kind))
     }
 
     /// Known by this bearer token.
@@ -129,6 +140,9 @@ impl fmt::Display for Verb {
         f.write_str(match self {
             Self::Get => "get",
             Self::List => "list",
+            Self::Watch => "watch",
+            Self::Create => "create",
+            Self::Update => "update",
         })
     }
 }

@@ -16,6 +16,15 @@ pub(crate) enum Encoding {
 impl Encoding {
     /// What the request takes, by its weights, the first of equals; `None` when it takes neither.
     pub(crate) fn negotiate(headers: &HeaderMap) -> Option<Self> {
+        Self::best(headers, false)
+    }
+
+    /// The same for a watch, of which a client may say that it is one.
+    pub(crate) fn negotiate_watch(headers: &HeaderMap) -> Option<Self> {
+        Self::best(headers, true)
+    }
+
+    fn best(headers: &HeaderMap, watch: bool) -> Option<Self> {
         let Some(accept) = headers.get(ACCEPT) else { return Some(Self::Json) };
         let mut best: Option<(Self, f32)> = None;
         for part in accept.to_str().ok()?.split(',') {
@@ -31,6 +40,7 @@ impl Encoding {
             for parameter in parameters {
                 match parameter.split_once('=') {
                     Some(("q", value)) => weight = value.parse().unwrap_or(0.0),
+                    Some(("stream", "watch")) if watch => {}
                     Some(("as" | "stream", _)) => plain = false,
                     _ => {}
                 }
@@ -50,6 +60,14 @@ impl Encoding {
     }
 }
 
+/// The content type of a watch in this encoding.
+pub(crate) fn watch_content_type(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Json => "application/json",
+        Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+    }
+}
+
 /// Whether the request takes gzip.
 pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
@@ -60,8 +78,8 @@ pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-/// A whole document in protobuf.
-pub(crate) fn protobuf_document(kind: &str, message: &[u8]) -> Bytes {
+/// A whole document in protobuf, of this API version and kind.
+pub(crate) fn protobuf_document(kind: (&str, &str), message: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(message.len() + 64);
     objects::envelope_start(kind, message.len(), &mut out);
     out.put_slice(message);

@@ -2,6 +2,7 @@
 //!
 //! It knows the fields that the testbed's own objects have; a test compares them with a complete set of types.
 
+use k8s_pb::api::apps::v1 as apps;
 use k8s_pb::api::core::v1 as core;
 use k8s_pb::apimachinery::pkg::apis::meta::v1 as meta;
 use prost::Message;
@@ -16,7 +17,19 @@ pub(crate) fn object(kind: Kind, bytes: &[u8]) -> Option<Value> {
         Kind::Namespaces => namespace(&core::Namespace::decode(bytes).ok()?),
         Kind::Nodes => node(&core::Node::decode(bytes).ok()?),
         Kind::Pods => json_pod::pod(&core::Pod::decode(bytes).ok()?),
+        Kind::ReplicaSets => replica_set(&apps::ReplicaSet::decode(bytes).ok()?),
+        Kind::Deployments => deployment(&apps::Deployment::decode(bytes).ok()?),
+        // They are kept in JSON.
+        Kind::Leases => return None,
     })
+}
+
+/// The same with its kind and version, as a document of its own. What is no object has nothing else.
+pub(crate) fn document(kind: Kind, bytes: &[u8]) -> Value {
+    let mut object = object(kind, bytes).unwrap_or_default();
+    object["kind"] = kind.singular().into();
+    object["apiVersion"] = kind.api_version().into();
+    object
 }
 
 /// An object in the making. Values that are empty are left out, unless said otherwise.
@@ -194,4 +207,20 @@ fn node_info(info: &core::NodeSystemInfo) -> Value {
         "operatingSystem": info.operating_system,
         "architecture": info.architecture,
     })
+}
+
+fn replica_set(replica_set: &apps::ReplicaSet) -> Value {
+    let spec = |spec: &apps::ReplicaSetSpec| Fields::default().some("replicas", spec.replicas).end();
+    Fields::default()
+        .message("metadata", replica_set.metadata.as_ref(), object_meta)
+        .message("spec", replica_set.spec.as_ref(), spec)
+        .end()
+}
+
+fn deployment(deployment: &apps::Deployment) -> Value {
+    let spec = |spec: &apps::DeploymentSpec| Fields::default().some("replicas", spec.replicas).end();
+    Fields::default()
+        .message("metadata", deployment.metadata.as_ref(), object_meta)
+        .message("spec", deployment.spec.as_ref(), spec)
+        .end()
 }

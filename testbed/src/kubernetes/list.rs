@@ -1,6 +1,8 @@
 //! Lists: which objects, in which pages, written as a stream.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -21,6 +23,13 @@ pub(crate) struct ListQuery {
     pub(crate) limit: Option<usize>,
     pub(crate) continuation: Option<String>,
     pub(crate) resource_version: Option<String>,
+    pub(crate) watch: bool,
+    /// A watch sends what is there first, although it names a resource version.
+    pub(crate) initial_events: bool,
+    /// A watch wants to hear now and then how far it has come.
+    pub(crate) bookmarks: bool,
+    /// How long a watch lasts.
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// The state of the cluster that lists show.
@@ -37,7 +46,7 @@ pub(crate) struct Present<'a> {
 pub(crate) struct Page {
     objects: Arc<Objects>,
     kind: Kind,
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
     meta: ListMeta,
 }
 
@@ -67,8 +76,13 @@ impl ListQuery {
                 }
                 "continue" => parsed.continuation = Some(value.to_owned()),
                 "resourceVersion" => parsed.resource_version = Some(value.to_owned()),
-                "watch" if matches!(value, "true" | "1") => {
-                    return Err(Failure::bad_request("the testbed does not serve watches"));
+                "watch" => parsed.watch = flag(value),
+                "sendInitialEvents" => parsed.initial_events = flag(value),
+                "allowWatchBookmarks" => parsed.bookmarks = flag(value),
+                "timeoutSeconds" => {
+                    let seconds = value.parse().map_err(|_| Failure::bad_request("timeoutSeconds is not a number"))?;
+                    // As on a real server, none at all is what 0 asks for.
+                    parsed.timeout = Some(Duration::from_secs(seconds)).filter(|timeout| !timeout.is_zero());
                 }
                 "labelSelector" | "fieldSelector" => {
                     return Err(Failure::bad_request("the testbed does not select objects by labels or fields"));
@@ -84,16 +98,12 @@ impl Page {
     /// The page that a query asks for. An empty `namespace` is all of them.
     pub(crate) fn find(present: &Present<'_>, kind: Kind, namespace: &str, query: &ListQuery) -> Result<Self, Failure> {
         let all = present.objects.of(kind);
-        let (mut start, end) = match namespace {
-            "" => (0, all.len()),
-            namespace => {
-                let prefix = format!("{namespace}/");
-                let start = all.partition_point(|object| object.key() < prefix);
-                let count = all.iter().skip(start).take_while(|object| &*object.namespace == namespace).count();
-                (start, start + count)
-            }
-        };
+        let Range { mut start, end } = present.objects.range(kind, namespace);
         let mut version = present.version;
+        let asked = query.resource_version.as_deref().and_then(|version| version.parse().ok());
+        if let Some(asked) = asked.filter(|asked| *asked > present.version) {
+            return Err(Failure::too_large(asked, present.version));
+        }
         if let Some(token) = &query.continuation {
             let token = Token::parse(token).ok_or_else(|| Failure::bad_request("continue key is not valid"))?;
             match u64::try_from(token.rv) {
@@ -164,7 +174,8 @@ impl Page {
     }
 
     fn protobuf_start(&self, out: &mut BytesMut) {
-        objects::envelope_start(&format!("{}List", self.kind.singular()), self.len(), out);
+        let kind = format!("{}List", self.kind.singular());
+        objects::envelope_start((&self.kind.api_version(), &kind), self.len(), out);
         out.put_u8(0x0a);
         objects::put_length(self.meta.encoded_len(), out);
         out.put_slice(&self.meta.encode_to_vec());
@@ -176,9 +187,10 @@ impl Page {
             metadata["continue"] = json!(self.meta.r#continue);
             metadata["remainingItemCount"] = remaining.into();
         }
-        let kind = self.kind.singular();
+        let (kind, version) = (self.kind.singular(), self.kind.api_version());
         out.put_slice(
-            format!("{{\"kind\":\"{kind}List\",\"apiVersion\":\"v1\",\"metadata\":{metadata},\"items\":[").as_bytes(),
+            format!("{{\"kind\":\"{kind}List\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":[")
+                .as_bytes(),
         );
     }
 
@@ -215,6 +227,11 @@ impl Token {
     fn text(&self) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(json!(self).to_string())
     }
+}
+
+/// A flag of a query, as Kubernetes reads it: whatever is not a no is a yes.
+fn flag(value: &str) -> bool {
+    !matches!(value, "false" | "0")
 }
 
 fn signed(version: u64) -> i64 {

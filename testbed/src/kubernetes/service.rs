@@ -1,19 +1,22 @@
 //! The API server behind the HTTP server: who asks, for what, and whether they may.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use serde_json::json;
+use tokio::sync::watch;
 
-use super::KubernetesVersion;
-use super::access::{Identity, User, Verb};
+use super::access::{Identity, Verb};
 use super::encoding::{self, Encoding};
 use super::json_object;
 use super::list::{ListQuery, Page, Present};
+use super::state::State;
 use super::status::Failure;
-use crate::objects::{Kind, Objects};
+use super::watch::{Control, Watch};
+use super::watch_frame::Frames;
+use crate::objects::Kind;
 use crate::server::body::{self, Body};
 use crate::server::tls::Authority;
 use crate::server::{Exchange, lock};
@@ -25,15 +28,12 @@ pub(crate) struct Service {
     pub(crate) authority: Option<Arc<Authority>>,
     /// It answers JSON whatever is asked for.
     pub(crate) json_only: bool,
+    /// How often a watch hears how far it has come, if its client wants that.
+    pub(crate) bookmark_interval: Duration,
     pub(crate) state: Mutex<State>,
-}
-
-pub(crate) struct State {
-    pub(crate) version: KubernetesVersion,
-    pub(crate) users: Vec<User>,
-    pub(crate) objects: Arc<Objects>,
-    pub(crate) resource_version: u64,
-    pub(crate) oldest_token: u64,
+    pub(crate) control: watch::Sender<Control>,
+    /// Told whenever a watch has begun or ended.
+    pub(crate) watches_changed: watch::Sender<()>,
 }
 
 /// What a path leads to.
@@ -44,14 +44,14 @@ enum Target<'a> {
 }
 
 impl Service {
-    pub(crate) fn answer(&self, exchange: &Exchange) -> Response<Body> {
+    pub(crate) fn answer(self: &Arc<Self>, exchange: &Exchange) -> Response<Body> {
         let request = &exchange.request;
         let mut headers = request.headers().clone();
         if self.json_only {
             headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         }
         let headers = &headers;
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
         let certificate = exchange.client_certificate.as_ref();
         let Some(identity) = Identity::of(headers, certificate, &state.users, self.authority.as_deref()) else {
             return Failure::unauthorized().response(headers);
@@ -72,11 +72,48 @@ impl Service {
             // Readable by everyone, and JSON whatever is asked for.
             Target::Version => Ok(document(Encoding::Json, state.version.document().to_string())),
             Target::All { kind, namespace } => {
-                state.list(&identity, (kind, namespace), request.uri().query().unwrap_or_default(), headers)
+                ListQuery::parse(request.uri().query().unwrap_or_default()).and_then(|query| {
+                    if query.watch {
+                        self.watch(&mut state, exchange, (&identity, headers), (kind, namespace), &query)
+                    } else {
+                        state.list(&identity, (kind, namespace), &query, headers)
+                    }
+                })
             }
             Target::One { kind, namespace, name } => state.get(&identity, kind, (namespace, name), headers),
         };
         answered.unwrap_or_else(|failure| failure.response(headers))
+    }
+
+    fn watch(
+        self: &Arc<Self>,
+        state: &mut State,
+        exchange: &Exchange,
+        (identity, headers): (&Identity, &HeaderMap),
+        (kind, namespace): (Kind, &str),
+        query: &ListQuery,
+    ) -> Result<Response<Body>, Failure> {
+        if !identity.may(Verb::Watch, kind, namespace) {
+            return Err(Failure::forbidden(identity, Verb::Watch, kind, namespace, ""));
+        }
+        let encoding = Encoding::negotiate_watch(headers).ok_or_else(not_acceptable)?;
+        if query.initial_events {
+            return Err(Failure::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "Invalid",
+                "ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden: sendInitialEvents is forbidden for \
+                 watch unless the WatchList feature gate is enabled",
+            ));
+        }
+        let subscription = state.subscribe(kind, namespace, query).map_err(|failure| *failure)?;
+        let bookmarks = query.bookmarks.then_some(self.bookmark_interval);
+        let frames = Frames { encoding, kind };
+        let watch = Watch::new(self, subscription, frames, query.timeout, bookmarks, exchange.reset.clone());
+        self.watches_changed.send_replace(());
+        let mut response = Response::new(body::from_chunks(watch.chunks()));
+        let content_type = HeaderValue::from_static(encoding::watch_content_type(encoding));
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+        Ok(response)
     }
 }
 
@@ -85,7 +122,7 @@ impl State {
         &self,
         identity: &Identity,
         (kind, namespace): (Kind, &str),
-        query: &str,
+        query: &ListQuery,
         headers: &HeaderMap,
     ) -> Result<Response<Body>, Failure> {
         if !identity.may(Verb::List, kind, namespace) {
@@ -93,7 +130,7 @@ impl State {
         }
         let encoding = Encoding::negotiate(headers).ok_or_else(not_acceptable)?;
         let present = Present { objects: &self.objects, version: self.resource_version, oldest: self.oldest_token };
-        let page = Page::find(&present, kind, namespace, &ListQuery::parse(query)?)?;
+        let page = Page::find(&present, kind, namespace, query)?;
         let compress = page.len() > COMPRESS_ABOVE && encoding::takes_gzip(headers);
         let chunks = page.chunks(encoding);
         let body = if compress { body::streamed(body::gzip(chunks)) } else { body::streamed(chunks) };
@@ -118,16 +155,14 @@ impl State {
             return Err(Failure::forbidden(identity, Verb::Get, kind, scope, name));
         }
         let encoding = Encoding::negotiate(headers).ok_or_else(not_acceptable)?;
-        let found = self.objects.of(kind).iter().find(|it| &*it.namespace == namespace && &*it.name == name);
+        let found = self.objects.find(kind, namespace, name);
         let bytes = found.ok_or_else(|| Failure::not_found(kind, name))?.to_bytes();
         Ok(match encoding {
-            Encoding::Protobuf => document(encoding, encoding::protobuf_document(kind.singular(), &bytes)),
-            Encoding::Json => {
-                let mut object = json_object::object(kind, &bytes).unwrap_or_default();
-                object["kind"] = kind.singular().into();
-                object["apiVersion"] = json!("v1");
-                document(encoding, object.to_string())
+            Encoding::Protobuf => {
+                let kind = (&*kind.api_version(), kind.singular());
+                document(encoding, encoding::protobuf_document(kind, &bytes))
             }
+            Encoding::Json => document(encoding, json_object::document(kind, &bytes).to_string()),
         })
     }
 }
@@ -136,6 +171,12 @@ impl<'a> Target<'a> {
     fn find(path: &'a str) -> Option<Self> {
         if path == "/version" {
             return Some(Self::Version);
+        }
+        if let Some(path) = path.strip_prefix("/apis/apps/v1/namespaces/") {
+            let (namespace, rest) = path.split_once('/')?;
+            let (resource, name) = rest.split_once('/')?;
+            let kind = [Kind::ReplicaSets, Kind::Deployments].into_iter().find(|kind| kind.resource() == resource)?;
+            return Some(Self::One { kind, namespace, name });
         }
         let segments: Vec<&str> = path.strip_prefix("/api/v1/")?.split('/').collect();
         match segments.as_slice() {

@@ -45,21 +45,21 @@ impl Failure {
     }
 
     pub(crate) fn forbidden(who: &Identity, verb: Verb, kind: Kind, namespace: &str, name: &str) -> Self {
-        let resource = kind.resource();
-        let object = if name.is_empty() { resource.to_owned() } else { format!("{resource} \"{name}\"") };
+        let (resource, group, qualified) = (kind.resource(), kind.group(), qualified(kind));
+        let object = if name.is_empty() { qualified } else { format!("{qualified} \"{name}\"") };
         let scope = if namespace.is_empty() {
             "at the cluster scope".to_owned()
         } else {
             format!("in the namespace \"{namespace}\"")
         };
         let message = format!(
-            "{object} is forbidden: User \"{who}\" cannot {verb} resource \"{resource}\" in API group \"\" {scope}"
+            "{object} is forbidden: User \"{who}\" cannot {verb} resource \"{resource}\" in API group \"{group}\" {scope}"
         );
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(kind, name)
     }
 
     pub(crate) fn not_found(kind: Kind, name: &str) -> Self {
-        let message = format!("{} \"{name}\" not found", kind.resource());
+        let message = format!("{} \"{name}\" not found", qualified(kind));
         Self::new(StatusCode::NOT_FOUND, "NotFound", message).about(kind, name)
     }
 
@@ -71,6 +71,32 @@ impl Failure {
                        objects that were created, modified, or deleted between the time the first chunk was returned and \
                        now may show up in the list.";
         Self { continuation, ..Self::new(StatusCode::GONE, "Expired", message) }
+    }
+
+    /// A watch begins before all that is still known.
+    pub(crate) fn too_old(since: u64, oldest: u64) -> Self {
+        Self::new(StatusCode::GONE, "Expired", format!("too old resource version: {since} ({oldest})"))
+    }
+
+    /// A list is to be newer than the present.
+    pub(crate) fn too_large(asked: u64, present: u64) -> Self {
+        let message = format!("Too large resource version: {asked}, current: {present}");
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message).retry_after(1)
+    }
+
+    pub(crate) fn already_exists(kind: Kind, name: &str) -> Self {
+        let message = format!("{} \"{name}\" already exists", qualified(kind));
+        Self::new(StatusCode::CONFLICT, "AlreadyExists", message).about(kind, name)
+    }
+
+    /// An update was made from a state that is no longer the present one.
+    pub(crate) fn conflict(kind: Kind, name: &str) -> Self {
+        let message = format!(
+            "Operation cannot be fulfilled on {} \"{name}\": the object has been modified; please apply your changes to \
+             the latest version and try again",
+            qualified(kind)
+        );
+        Self::new(StatusCode::CONFLICT, "Conflict", message).about(kind, name)
     }
 
     pub(crate) fn retry_after(mut self, seconds: i32) -> Self {
@@ -90,7 +116,7 @@ impl Failure {
     pub(crate) fn document(&self, headers: &HeaderMap) -> (&'static str, Bytes) {
         let encoding = Encoding::negotiate(headers).unwrap_or(Encoding::Json);
         let bytes = match encoding {
-            Encoding::Protobuf => protobuf_document("Status", &self.message().encode_to_vec()),
+            Encoding::Protobuf => protobuf_document(("v1", "Status"), &self.message().encode_to_vec()),
             Encoding::Json => self.json().to_string().into(),
         };
         (encoding.content_type(), bytes)
@@ -102,10 +128,10 @@ impl Failure {
         self
     }
 
-    fn message(&self) -> Status {
+    pub(super) fn message(&self) -> Status {
         let details = StatusDetails {
             name: Some(self.details.name.clone()),
-            group: Some(String::new()),
+            group: Some(self.details.kind.map(|kind| kind.group().to_owned()).unwrap_or_default()),
             kind: Some(self.details.kind.map(|kind| kind.resource().to_owned()).unwrap_or_default()),
             uid: Some(String::new()),
             causes: Vec::new(),
@@ -127,7 +153,7 @@ impl Failure {
         }
     }
 
-    fn json(&self) -> serde_json::Value {
+    pub(super) fn json(&self) -> serde_json::Value {
         let mut metadata = serde_json::Map::new();
         if !self.continuation.is_empty() {
             metadata.insert("continue".to_owned(), self.continuation.as_str().into());
@@ -137,6 +163,9 @@ impl Failure {
             details.insert("name".to_owned(), self.details.name.as_str().into());
         }
         if let Some(kind) = self.details.kind {
+            if !kind.group().is_empty() {
+                details.insert("group".to_owned(), kind.group().into());
+            }
             details.insert("kind".to_owned(), kind.resource().into());
         }
         if let Some(seconds) = self.details.retry_after_seconds {
@@ -151,6 +180,12 @@ impl Failure {
         }
         status
     }
+}
+
+/// The name of a kind in messages, `leases.coordination.k8s.io`.
+fn qualified(kind: Kind) -> String {
+    let (resource, group) = (kind.resource(), kind.group());
+    if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }
 }
 
 impl Details {

@@ -18,7 +18,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 /// The body of an answer.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-type Chunks = BoxStream<'static, io::Result<Bytes>>;
+pub(crate) type Chunks = BoxStream<'static, io::Result<Bytes>>;
 
 /// A body of known length.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
@@ -133,6 +133,7 @@ fn first(body: Body, count: usize) -> Chunks {
     chunks.boxed()
 }
 
-fn from_chunks(chunks: Chunks) -> Body {
+/// A body that goes on for as long as these chunks do; an error breaks the connection.
+pub(crate) fn from_chunks(chunks: Chunks) -> Body {
     StreamBody::new(chunks.map_ok(Frame::data)).boxed_unsync()
 }

@@ -4,7 +4,7 @@
 //! answer is given. Rules count only the requests that they match.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ pub struct Requests {
     method: Option<Method>,
     path: String,
     query: String,
+    watch: Option<bool>,
     first: usize,
     last: usize,
 }
@@ -108,7 +109,7 @@ struct Rule {
 impl Requests {
     /// All requests to paths that match `pattern`, in which `*` stands for any text.
     pub fn to(pattern: &str) -> Self {
-        Self { method: None, path: pattern.to_owned(), query: String::new(), first: 1, last: usize::MAX }
+        Self { method: None, path: pattern.to_owned(), query: String::new(), watch: None, first: 1, last: usize::MAX }
     }
 
     /// Only the `count`th of them, counted from 1.
@@ -141,10 +142,23 @@ impl Requests {
         Self { query: text.to_owned(), ..self }
     }
 
+    /// Only those that begin a watch.
+    #[must_use]
+    pub fn watches(self) -> Self {
+        Self { watch: Some(true), ..self }
+    }
+
+    /// Only those that begin no watch, so on a path of many objects only lists.
+    #[must_use]
+    pub fn lists(self) -> Self {
+        Self { watch: Some(false), ..self }
+    }
+
     fn match_one<B>(&self, request: &Request<B>) -> bool {
         self.method.as_ref().is_none_or(|method| method == request.method())
             && matches(&self.path, request.uri().path())
             && request.uri().query().unwrap_or_default().contains(&self.query)
+            && self.watch.is_none_or(|watch| watch == begins_watch(request.uri().query().unwrap_or_default()))
     }
 }
 
@@ -189,12 +203,7 @@ impl Fault {
         Self::Altered(vec![Alteration::StallsAfter(usize::MAX), Alteration::ContentLength(length)])
     }
 
-    pub(crate) async fn apply(
-        self,
-        exchange: Exchange,
-        handler: &Handler,
-        reset: &AtomicBool,
-    ) -> io::Result<Response<Body>> {
+    pub(crate) async fn apply(self, exchange: Exchange, handler: &Handler) -> io::Result<Response<Body>> {
         let Exchange { request, recording, .. } = exchange;
         match self {
             Self::Delay(time) => {
@@ -226,7 +235,7 @@ impl Fault {
             }
             Self::Resets { after } => {
                 read(request.into_body(), after, &recording).await;
-                reset.store(true, Ordering::Relaxed);
+                exchange.reset.store(true, Ordering::Relaxed);
                 Err(io::ErrorKind::ConnectionReset.into())
             }
         }
@@ -361,6 +370,11 @@ fn alter(mut response: Response<Body>, alteration: Alteration) -> Response<Body>
             response
         }
     }
+}
+
+/// Whether a query of Kubernetes asks for a watch.
+fn begins_watch(query: &str) -> bool {
+    query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1"))
 }
 
 /// Whether `text` is `pattern` with each `*` replaced by some text.

@@ -9,6 +9,7 @@ mod enterprise;
 mod faults;
 mod kubernetes;
 mod proxy;
+mod watch;
 
 use reqwest::{Certificate, Client};
 use testbed::server::tls::Authority;
