@@ -3,7 +3,12 @@
 //! Everything that can be wrong with the configuration is found before the cluster is contacted. A failure is logged
 //! once, as an event of [`FAILURE`], and makes the exit code 1; what could be collected is reported all the same.
 
+mod resident;
+mod schedule;
+mod shares;
 mod signals;
+mod ticks;
+mod vital_signs;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,8 +17,9 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
+use self::shares::{Share, ShareRules};
+use crate::admin::BindError;
 use crate::anchore::{Client, ClientError};
-use crate::batching::{self, BatchRules};
 use crate::cli::ExitCode;
 use crate::cluster::collect::{self, CollectError, CollectSettings, Collection};
 use crate::cluster::connect::{ConnectError, Connection};
@@ -26,10 +32,8 @@ use crate::delivery::adhoc::AdhocDelivery;
 use crate::delivery::outcome::AccountOutcome;
 use crate::delivery::recipient::Recipients;
 use crate::inventory::report::Report;
-use crate::inventory::{Inventory, InventorySettings};
 use crate::output::progress::Console;
 use crate::output::{self, OutputFormat};
-use crate::routing;
 use crate::telemetry::FAILURE;
 
 /// What the command line asks for beside the settings.
@@ -46,8 +50,8 @@ pub struct RunOptions {
 /// Why a run ended without a report.
 #[derive(Debug, thiserror::Error)]
 enum RunError {
-    #[error("mode periodic is not built yet: use mode adhoc, from a CronJob or a timer")]
-    Periodic,
+    #[error(transparent)]
+    Admin(#[from] BindError),
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
@@ -58,12 +62,6 @@ enum RunError {
     Output(#[from] io::Error),
     #[error("stopped by a signal; nothing was sent")]
     Stopped,
-}
-
-/// The reports of one account.
-struct Share {
-    account: String,
-    reports: Vec<Report>,
 }
 
 /// A run, and whether it missed anything so far.
@@ -89,7 +87,7 @@ pub async fn run(loaded: Loaded, environment: Environment, options: RunOptions) 
         // In this order, so that signals are listened to before anything is started that they have to end.
         biased;
         signal = signals::until_second(&stop) => return ExitCode::Signal(signal),
-        done = run.adhoc() => done,
+        done = run.run() => done,
     };
     match done {
         Ok(()) if run.is_complete => ExitCode::Success,
@@ -104,7 +102,7 @@ pub async fn run(loaded: Loaded, environment: Environment, options: RunOptions) 
 impl RunError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Periodic | Self::Client(_) => ExitCode::Usage,
+            Self::Client(_) | Self::Admin(_) => ExitCode::Usage,
             Self::Connect(error) if error.is_configuration() => ExitCode::Usage,
             Self::Connect(_) | Self::Collect(_) | Self::Output(_) | Self::Stopped => ExitCode::Failure,
         }
@@ -112,16 +110,16 @@ impl RunError {
 }
 
 impl Run<'_> {
-    async fn adhoc(&mut self) -> Result<(), RunError> {
-        if self.config.mode == Mode::Periodic {
-            return Err(RunError::Periodic);
+    async fn run(&mut self) -> Result<(), RunError> {
+        match self.config.mode {
+            Mode::Adhoc => self.adhoc().await,
+            Mode::Periodic => resident::run(self).await,
         }
+    }
+
+    async fn adhoc(&mut self) -> Result<(), RunError> {
         let client = self.client()?;
-        // A credential plugin may wait for a person.
-        let connection = tokio::select! {
-            () = self.stop.cancelled() => return Err(RunError::Stopped),
-            connection = Connection::open(&self.config.kubeconfig, self.environment) => connection?,
-        };
+        let connection = self.connect().await?;
         let collection = self.collect(&connection).await?;
         let cluster_name = connection.cluster_name().to_owned();
         // Its buffers are not needed while the report is sent.
@@ -146,6 +144,14 @@ impl Run<'_> {
         Ok(())
     }
 
+    async fn connect(&self) -> Result<Connection, RunError> {
+        // A credential plugin may wait for a person.
+        tokio::select! {
+            () = self.stop.cancelled() => Err(RunError::Stopped),
+            connection = Connection::open(&self.config.kubeconfig, self.environment) => Ok(connection?),
+        }
+    }
+
     /// The client, where reports are sent. Made first, so that a wrong certificate or proxy is found at once, in a dry
     /// run too.
     fn client(&self) -> Result<Option<Client>, RunError> {
@@ -155,7 +161,9 @@ impl Run<'_> {
         let dry_run = self.options.dry_run;
         let Some(anchore) = &self.config.anchore else {
             if !self.config.verbose_inventory_reports && !dry_run {
-                tracing::warn!("anchore.url, user and password are not set: the report is printed, nothing is sent");
+                let what =
+                    if self.config.mode == Mode::Periodic { "reports are made" } else { "the report is printed" };
+                tracing::warn!("anchore.url, user and password are not set: {what}, nothing is sent");
             }
             return Ok(None);
         };
@@ -229,28 +237,9 @@ impl Run<'_> {
 
     /// What each account gets.
     fn shares(&self, collection: Collection, cluster_name: String) -> Vec<Share> {
-        let rules = BatchRules { limits: self.config.limits, complete_list: collection.complete_list };
-        let settings = InventorySettings {
-            cluster_name,
-            images: self.config.images.clone(),
-            ignore_empty: self.config.selectors.ignore_empty,
-            metadata: self.config.metadata.clone(),
-        };
         let is_explained = has_read_nothing(&collection.snapshot);
-        let inventory = Arc::new(Inventory::new(Arc::new(collection.snapshot), settings));
-        let routing = routing::route(&inventory, &self.config.routing);
-        for warning in &routing.warnings {
-            tracing::warn!("{warning}");
-        }
-        let mut shares = Vec::with_capacity(routing.shares.len());
-        for share in routing.shares {
-            let batches = batching::batches(&inventory, &share, rules);
-            for oversized in &batches.oversized {
-                tracing::warn!(account = share.account, "{oversized}");
-            }
-            shares.push(Share { account: share.account, reports: batches.reports });
-        }
-        shares.retain(|share| !share.reports.is_empty());
+        let rules = ShareRules::new(self.config, cluster_name);
+        let shares = rules.shares(collection.snapshot, collection.complete_list);
         if shares.is_empty() && !is_explained {
             tracing::warn!("there is nothing to report: no namespace is selected, or none goes to an account");
         }

@@ -77,7 +77,6 @@ struct Sending {
     waiting_bytes: Count,
     oldest: Moment,
     memory_only: Count,
-    set_aside: Counter,
 }
 
 impl Metrics {
@@ -215,6 +214,7 @@ impl Metrics {
             Happening::Failed { .. } => {
                 request(AnchoreOutcome::Failed);
             }
+            Happening::Unwritten { .. } => {}
             Happening::Superseded { batches } => {
                 sending.accounts.count(&event.account, ReportOutcome::Superseded, *batches as u64);
             }
@@ -239,11 +239,6 @@ impl Metrics {
     /// Whether reports wait in memory alone, because the state directory cannot be used.
     pub fn memory_only(&self, memory_only: bool) {
         self.sending.memory_only.set(u64::from(memory_only));
-    }
-
-    /// So many files of the spool were unreadable and put aside since the start.
-    pub fn files_set_aside(&self, total: u64) {
-        raise(&self.sending.set_aside, total);
     }
 
     /// How far registration is now.
@@ -354,11 +349,6 @@ impl Sending {
                 "spool_memory_only",
                 None,
                 "1 while reports wait in memory alone, because state.directory cannot be used; else 0",
-            )),
-            set_aside: registrar.one((
-                "spool_files_set_aside",
-                None,
-                "Files of the spool that could not be read and were put aside",
             )),
         }
     }

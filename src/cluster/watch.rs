@@ -260,6 +260,11 @@ impl Observer {
         self.engine.borrow().statuses()
     }
 
+    /// Whether each namespace is a source by itself, and left out by itself when it cannot be read.
+    pub fn reads_by_namespace(&self) -> bool {
+        matches!(*self.engine.borrow(), Engine::Named { .. })
+    }
+
     /// Notes which accounts get a carried pod.
     pub fn route(&self, id: u64, accounts: &BTreeSet<Arc<str>>) {
         self.shared.store().carried().route(id, accounts);

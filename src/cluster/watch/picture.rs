@@ -25,6 +25,8 @@ pub struct Picture {
     unreadable: Vec<Unreadable>,
     pods: Vec<Arc<Pod>>,
     carried: Vec<CarriedPod>,
+    /// Names of namespaces that are gone, and are there for the pods that are carried.
+    former: HashSet<Symbol>,
     /// Names in `namespace-selectors.include` that do not exist.
     pub missing: Vec<String>,
     /// Whether all namespaces of the cluster were listed, so that none left means that none is there.
@@ -54,7 +56,9 @@ impl Store {
     /// The cluster now.
     pub(crate) fn picture(&mut self, facts: PictureFacts) -> Picture {
         let mut namespaces: Vec<Namespace> = self.namespaces.values().map(|held| held.namespace.clone()).collect();
+        let held = namespaces.len();
         let carried = self.carried_pods(&mut namespaces);
+        let former = namespaces.iter().skip(held).map(|namespace| namespace.name).collect();
         let known: HashSet<Symbol> = namespaces.iter().map(|namespace| namespace.name).collect();
         let pods = self.pods.iter().map(|held| &held.pod).filter(|pod| known.contains(&pod.namespace));
         Picture {
@@ -70,6 +74,7 @@ impl Store {
             complete_list: facts.complete_list,
             namespaces,
             carried,
+            former,
         }
     }
 
@@ -111,9 +116,11 @@ impl Picture {
     /// all pods does.
     pub fn snapshot(&self, account: Option<&str>) -> ClusterSnapshot {
         let mut carried: HashMap<Uid, Vec<&Pod>> = HashMap::new();
+        let mut needed = HashSet::new();
         for one in self.carried.iter().filter(|one| account.is_none_or(|account| one.is_owed_to(account))) {
             if let Some(uid) = one.pod.uid {
                 carried.entry(uid).or_default().push(&one.pod);
+                needed.insert(one.pod.namespace);
             }
         }
         let mut pods = Vec::with_capacity(self.pods.len() + carried.len());
@@ -127,12 +134,14 @@ impl Picture {
             let (last, earlier) = ran.split_last()?;
             Some(Arc::new(joined(last, earlier)))
         }));
+        let mut namespaces = self.namespaces.clone();
+        namespaces.retain(|namespace| !self.former.contains(&namespace.name) || needed.contains(&namespace.name));
         ClusterSnapshot {
             taken_at: self.taken_at,
             server_version: self.server_version.clone(),
             strings: self.texts.clone(),
             images: self.images.clone(),
-            namespaces: self.namespaces.clone(),
+            namespaces,
             nodes: self.nodes.clone(),
             pods,
             unreadable: self.unreadable.clone(),
@@ -147,8 +156,8 @@ impl Picture {
         here.map(|one| one.id).collect()
     }
 
-    /// Carried pods that were routed to accounts before, with those that have accepted them since.
-    pub fn is_settled_in(&self, namespaces: &HashSet<Symbol>, account: &str) -> bool {
+    /// Whether `account` has accepted some of the carried pods in these namespaces already.
+    pub fn has_settled_in(&self, namespaces: &HashSet<Symbol>, account: &str) -> bool {
         self.carried.iter().any(|one| namespaces.contains(&one.pod.namespace) && !one.is_owed_to(account))
     }
 
