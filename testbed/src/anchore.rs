@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::StatusCode;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::server::fault::{Fault, Requests};
 use crate::server::record::RecordedRequest;
@@ -78,6 +78,34 @@ pub struct AcceptedReport {
     pub dangling: usize,
     /// The length of its body.
     pub bytes: u64,
+}
+
+/// An accepted registration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AcceptedRegistration {
+    /// The account that it was for.
+    pub account: String,
+    /// The user who sent it.
+    pub user: String,
+    /// The uuid that the integration got, or has kept.
+    pub uuid: String,
+    /// Whether the integration was known before.
+    pub known: bool,
+    /// What was sent.
+    pub document: serde_json::Value,
+}
+
+/// An accepted health report.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AcceptedHealthReport {
+    /// The account that it was for.
+    pub account: String,
+    /// The user who sent it.
+    pub user: String,
+    /// The uuid of the integration that it is of.
+    pub integration: String,
+    /// What was sent.
+    pub document: serde_json::Value,
 }
 
 /// Whether reports are checked.
@@ -207,6 +235,8 @@ impl EnterpriseOptions {
                 inventory: Inventory::default(),
                 integrations: Integrations::default(),
                 accepted: Vec::new(),
+                registrations: Vec::new(),
+                health_reports: Vec::new(),
                 ahead: SignedDuration::ZERO,
             }),
         });
@@ -267,6 +297,23 @@ impl Enterprise {
         lock(&self.service.state).inventory.clone()
     }
 
+    /// All accepted registrations, in order, the repeated ones as well.
+    pub fn registrations(&self) -> Vec<AcceptedRegistration> {
+        lock(&self.service.state).registrations.clone()
+    }
+
+    /// All accepted health reports, in order.
+    pub fn health_reports(&self) -> Vec<AcceptedHealthReport> {
+        lock(&self.service.state).health_reports.clone()
+    }
+
+    /// Waits until something holds, which is looked at anew with each request and answer.
+    pub async fn wait_until(&self, mut holds: impl FnMut(&Self) -> bool) {
+        let mut requests = self.server.log.subscribe();
+        // It does not fail while the server is there.
+        while !holds(self) && requests.changed().await.is_ok() {}
+    }
+
     /// Lets matching requests go wrong.
     pub fn inject(&self, requests: Requests, fault: impl Into<Fault>) {
         self.server.script.add(requests, fault.into());
@@ -287,6 +334,28 @@ impl Enterprise {
         lock(&self.service.state).tenancy.accounts.insert(name.to_owned());
     }
 
+    /// Deletes an account. Its users stay, and so does what it knows.
+    pub fn delete_account(&self, name: &str) {
+        lock(&self.service.state).tenancy.accounts.remove(name);
+    }
+
+    /// Disables an account, or enables it again.
+    pub fn set_disabled(&self, account: &str, disabled: bool) {
+        let disabled_accounts = &mut lock(&self.service.state).tenancy.disabled;
+        if disabled {
+            disabled_accounts.insert(account.to_owned())
+        } else {
+            disabled_accounts.remove(account)
+        };
+    }
+
+    /// Replaces what is known of the user of this name (a new password, other roles); adds an unknown one.
+    pub fn set_user(&self, user: User) {
+        let users = &mut lock(&self.service.state).tenancy.users;
+        users.retain(|known| known.name() != user.name());
+        users.push(user);
+    }
+
     /// Forgets all integrations, as a database reset does.
     pub fn reset_integrations(&self) {
         lock(&self.service.state).integrations.reset();
@@ -296,6 +365,11 @@ impl Enterprise {
     pub fn integrations(&self, account: &str) -> Vec<serde_json::Value> {
         let state = lock(&self.service.state);
         state.integrations.list(account, false, state.now())
+    }
+
+    /// What its clock says.
+    pub fn now(&self) -> Timestamp {
+        lock(&self.service.state).now()
     }
 
     /// Puts its clock forward.

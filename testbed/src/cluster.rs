@@ -15,12 +15,15 @@ pub mod identity;
 pub(crate) mod message;
 pub mod namespace;
 pub mod node;
+pub mod owner;
 pub mod pod;
+pub mod workload;
 
 use crate::objects::{Kind, Object, Objects};
 use namespace::Namespace;
 use node::Node;
 use pod::Pod;
+use workload::Workload;
 
 /// A cluster.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +50,13 @@ impl Cluster {
     /// Adds a namespace; pods that follow are in it.
     pub fn namespace(mut self, namespace: impl Into<Namespace>) -> Self {
         self.namespaces.push(namespace.into());
+        self
+    }
+
+    /// Adds a workload to the namespace that was added last, without pods.
+    pub fn workload(mut self, workload: &Workload) -> Self {
+        let namespace = self.namespaces.last().map(|namespace| namespace.name.clone()).unwrap_or_default();
+        self.encoded.push((workload.kind(), workload.object(&namespace)));
         self
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Lists come whole or in pages, in protobuf or JSON, compressed where the real server does; users have the rights that
 //! they are given; errors are `Status` documents. Objects change under a test's hands ([`KubernetesApi::apply_pod`] and its
-//! neighbours), and watches tell of it. It refuses what it cannot do (selectors, streamed lists, writing).
+//! neighbours), and watches tell of it. Leases can be written; what it cannot do it refuses (selectors, streamed lists,
+//! writing anything else).
 
 pub mod access;
 mod control;
@@ -10,6 +11,7 @@ mod encoding;
 mod history;
 pub(crate) mod json_object;
 mod json_pod;
+pub mod lease;
 mod list;
 mod service;
 mod state;
@@ -36,6 +38,9 @@ use service::Service;
 use state::State;
 use status::Failure;
 use watch::Control;
+
+/// Bodies of requests, which are leases, are kept up to this many bytes.
+const KEEP_BODIES_UP_TO: usize = 64 * 1024;
 
 /// A minor version of Kubernetes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,9 +160,13 @@ impl KubernetesOptions {
         let answering = service.clone();
         let handler: crate::server::Handler = Arc::new(move |exchange| {
             let service = answering.clone();
-            Box::pin(async move { Ok(service.answer(&exchange)) })
+            Box::pin(async move { service.answer(exchange).await })
         });
-        let server = Server::start(ServerOptions { port: self.port, tls, ..ServerOptions::default() }, handler).await?;
+        let server = Server::start(
+            ServerOptions { port: self.port, tls, keep_bodies_up_to: KEEP_BODIES_UP_TO, ..ServerOptions::default() },
+            handler,
+        )
+        .await?;
         let url = format!("{scheme}://{}", server.address);
         Ok(KubernetesApi { server, service, url })
     }

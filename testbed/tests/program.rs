@@ -29,6 +29,8 @@ async fn it_serves_until_its_input_ends_and_then_sums_up() {
         "1.31",
         "--fault",
         "enterprise-unavailable",
+        "--churn",
+        "6000",
         "--summary",
         "--stop-with-stdin",
     ]);
@@ -49,7 +51,12 @@ async fn it_serves_until_its_input_ends_and_then_sums_up() {
         client.get(format!("{kubernetes}{path}")).send().await.expect("an answer").json().await.expect("JSON")
     };
     assert_eq!(get("/version").await["minor"], "31");
-    assert_eq!(get("/api/v1/pods").await["items"].as_array().map(Vec::len), Some(5));
+    let list = get("/api/v1/pods").await;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(5));
+    let version = list["metadata"]["resourceVersion"].as_str().expect("a version");
+    let pods = format!("{kubernetes}/api/v1/pods?watch=true&resourceVersion={version}");
+    let mut watch = client.get(pods).send().await.expect("an answer");
+    assert!(watch.chunk().await.expect("a body").is_some(), "pods come and go");
 
     let report = json!({"cluster_name": "testbed", "timestamp": "2026-03-04T05:06:07Z"});
     let mut statuses = Vec::new();

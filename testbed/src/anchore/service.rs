@@ -5,11 +5,9 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::BytesMut;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
-use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use jiff::{SignedDuration, Timestamp};
@@ -21,7 +19,7 @@ use super::problem::{self, Problem, json_answer};
 use super::schema::{self, Refusal, Rule};
 use super::tenancy::{Action, Tenancy};
 use super::version::Version;
-use super::{AcceptedReport, Checking, shapes};
+use super::{AcceptedHealthReport, AcceptedRegistration, AcceptedReport, Checking, shapes};
 use crate::server::body::{self, Body};
 use crate::server::record::Recording;
 use crate::server::{Exchange, lock};
@@ -42,6 +40,8 @@ pub(crate) struct State {
     pub(crate) inventory: Inventory,
     pub(crate) integrations: Integrations,
     pub(crate) accepted: Vec<AcceptedReport>,
+    pub(crate) registrations: Vec<AcceptedRegistration>,
+    pub(crate) health_reports: Vec<AcceptedHealthReport>,
     /// How far the service's clock is ahead.
     pub(crate) ahead: SignedDuration,
 }
@@ -145,9 +145,13 @@ impl Service {
 
     fn register(&self, parts: &Parts, document: Value, recording: &Recording) -> Result<Response<Body>, Problem> {
         let mut state = lock(&self.state);
-        let (account, _) = state.admit(parts, Action::RegisterIntegration, recording)?;
+        let (account, user) = state.admit(parts, Action::RegisterIntegration, recording)?;
         let now = state.now();
+        let sent = document.clone();
         let (registered, document) = state.integrations.register(&account, document, now);
+        let uuid = document["uuid"].as_str().unwrap_or_default().to_owned();
+        let known = registered == Registered::Known;
+        state.registrations.push(AcceptedRegistration { account, user, uuid, known, document: sent });
         let status = if registered == Registered::New { StatusCode::CREATED } else { StatusCode::OK };
         Ok(json_answer(status, &document))
     }
@@ -160,9 +164,11 @@ impl Service {
         recording: &Recording,
     ) -> Result<Response<Body>, Problem> {
         let mut state = lock(&self.state);
-        let (account, _) = state.admit(parts, Action::ReportHealth, recording)?;
+        let (account, user) = state.admit(parts, Action::ReportHealth, recording)?;
         let now = state.now();
         if state.integrations.report_health(&account, uuid, document, now) {
+            let (integration, document) = (uuid.to_owned(), document.clone());
+            state.health_reports.push(AcceptedHealthReport { account, user, integration, document });
             Ok(problem::empty_answer(StatusCode::CREATED))
         } else {
             Err(unknown_integration(uuid))
@@ -293,23 +299,9 @@ async fn receive(mut body: Incoming, recording: &Recording) -> io::Result<u64> {
     Ok(length)
 }
 
-/// Reads and keeps a body.
-async fn collect(mut body: Incoming, recording: &Recording) -> io::Result<BytesMut> {
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or_default();
-    // An announcement is not yet a body.
-    let mut bytes = BytesMut::with_capacity(announced.min(256 * 1024 * 1024));
-    while let Some(frame) = body.frame().await {
-        let chunk = frame.map_err(io::Error::other)?.into_data().unwrap_or_default();
-        recording.body(&chunk);
-        bytes.extend_from_slice(&chunk);
-    }
-    recording.body_ended();
-    Ok(bytes)
-}
-
 /// Reads a report and checks it, on a thread that may take its time.
 async fn checked_report(body: Incoming, recording: &Recording) -> io::Result<Result<Report, Refusal>> {
-    let bytes = collect(body, recording).await?;
+    let bytes = recording.collect(body).await?;
     let check = tokio::task::spawn_blocking(move || {
         let mut report = Report { bytes: bytes.len() as u64, ..Report::default() };
         let mut document = schema::check(&bytes, &shapes::REPORT, &mut |list, element| report.add(list, element))?;
@@ -331,7 +323,7 @@ async fn document(
         receive(body, recording).await?;
         return Ok(Err(refused));
     }
-    let bytes = collect(body, recording).await?;
+    let bytes = recording.collect(body).await?;
     let checked = schema::check(&bytes, rule, &mut |_, _| {});
     let parsed = checked.and_then(|_| serde_json::from_slice(&bytes).map_err(|_| Refusal::Syntax));
     Ok(parsed.map_err(refused))

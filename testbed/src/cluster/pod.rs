@@ -4,6 +4,7 @@ use k8s_pb::api::core::v1 as core;
 
 use super::container::Container;
 use super::message::{empty, text, time};
+use super::owner::Owner;
 use super::{identity, message};
 
 /// A pod.
@@ -16,6 +17,7 @@ pub struct Pod {
     node: Option<String>,
     labels: Vec<(String, String)>,
     annotations: Vec<(String, String)>,
+    owners: Vec<Owner>,
     containers: Vec<(Role, Container)>,
     image_volumes: Vec<String>,
 }
@@ -58,6 +60,7 @@ impl Pod {
             node: None,
             labels: Vec::new(),
             annotations: Vec::new(),
+            owners: Vec::new(),
             containers: Vec::new(),
             image_volumes: Vec::new(),
         }
@@ -116,6 +119,12 @@ impl Pod {
         self
     }
 
+    /// Owned by this, and by what was said before.
+    pub fn owner(mut self, owner: Owner) -> Self {
+        self.owners.push(owner);
+        self
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -130,6 +139,7 @@ impl Pod {
         let mut meta = message::meta(namespace, &self.name, &uid);
         meta.labels = message::metadata(&self.labels);
         meta.annotations = message::metadata(&self.annotations);
+        meta.owner_references = self.owners.iter().map(Owner::message).collect();
         core::Pod { metadata: Some(meta), spec: Some(self.spec(first_node)), status: Some(self.status(namespace)) }
     }
 

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use k8s_pb::api::core::v1 as core;
+use prost::Message;
+use uuid::Uuid;
 
+use super::lease::Lease;
 use super::status::Failure;
 use super::{ExpiredWatch, KubernetesApi};
 use crate::cluster::namespace::Namespace;
 use crate::cluster::node::Node;
 use crate::cluster::pod::Pod;
+use crate::cluster::workload::Workload;
 use crate::objects::{Kind, Object, Objects};
 use crate::server::lock;
 
@@ -28,6 +33,21 @@ impl KubernetesApi {
         state.apply(Kind::Pods, &Object::new(namespace, pod.name(), &pod.message(namespace, node.as_deref())))
     }
 
+    /// Deletes the `at`th pod, counted on from the first after the last, and makes one like it of another name and uid, as
+    /// a controller does. Nothing happens when there is none.
+    pub fn replace_pod(&self, at: usize) {
+        let mut state = lock(&self.service.state);
+        let pods = state.objects.of(Kind::Pods);
+        let Some(old) = at.checked_rem(pods.len()).and_then(|at| pods.get(at)).cloned() else { return };
+        state.delete(Kind::Pods, &old.namespace, &old.name);
+        let Ok(mut pod) = core::Pod::decode(old.to_bytes()) else { return };
+        let uid = Uuid::new_v4().to_string();
+        let name = format!("{}-{}", old.name.rsplit_once('-').map_or(&*old.name, |(name, _)| name), &uid[..5]);
+        let meta = pod.metadata.get_or_insert_default();
+        (meta.name, meta.uid) = (Some(name.clone()), Some(uid));
+        state.apply(Kind::Pods, &Object::new(&old.namespace, &name, &pod));
+    }
+
     /// Makes or changes a namespace.
     pub fn apply_namespace(&self, namespace: impl Into<Namespace>) -> u64 {
         let namespace = namespace.into();
@@ -40,6 +60,11 @@ impl KubernetesApi {
         self.apply(Kind::Nodes, &Object::new("", node.name(), &node.message()))
     }
 
+    /// Makes or changes a workload of this namespace.
+    pub fn apply_workload(&self, namespace: &str, workload: &Workload) -> u64 {
+        self.apply(workload.kind(), &workload.object(namespace))
+    }
+
     /// Deletes an object (and nothing that is in it), and gives back the resource version of that; `None` when there is
     /// none. `namespace` is empty for objects of the cluster itself.
     pub fn delete(&self, kind: Kind, namespace: &str, name: &str) -> Option<u64> {
@@ -49,6 +74,23 @@ impl KubernetesApi {
     /// Serves other objects from now on. Watches hear of each difference.
     pub fn replace(&self, objects: impl Into<Arc<Objects>>) {
         lock(&self.service.state).replace(objects.into());
+    }
+
+    /// What a lease says; `None` when there is none.
+    pub fn lease(&self, namespace: &str, name: &str) -> Option<Lease> {
+        lock(&self.service.state).leases.lease(namespace, name)
+    }
+
+    /// Makes or changes a lease, whatever it says.
+    pub fn put_lease(&self, namespace: &str, name: &str, lease: &Lease) {
+        let mut state = lock(&self.service.state);
+        let version = state.advance();
+        state.leases.put(namespace, name, lease, version);
+    }
+
+    /// Deletes a lease; `false` when there is none.
+    pub fn delete_lease(&self, namespace: &str, name: &str) -> bool {
+        lock(&self.service.state).leases.remove(namespace, name)
     }
 
     /// The present resource version.
@@ -82,6 +124,18 @@ impl KubernetesApi {
 
 /// Its watches.
 impl KubernetesApi {
+    /// Waits until something holds, which is looked at anew with each request, answer and watch that begins or ends.
+    pub async fn wait_until(&self, mut holds: impl FnMut(&Self) -> bool) {
+        let (mut requests, mut watches) = (self.server.log.subscribe(), self.service.watches_changed.subscribe());
+        while !holds(self) {
+            // Neither fails while the server is there.
+            tokio::select! {
+                _ = requests.changed() => {}
+                _ = watches.changed() => {}
+            }
+        }
+    }
+
     /// How many watches of a kind are open: begun, not ended by the server, and not noticed to be left by their clients.
     pub fn watch_count(&self, kind: Kind) -> usize {
         lock(&self.service.state).watch_count(kind)
@@ -89,8 +143,7 @@ impl KubernetesApi {
 
     /// Waits until exactly so many watches of a kind are open.
     pub async fn wait_for_watches(&self, kind: Kind, count: usize) {
-        let mut changed = self.service.watches_changed.subscribe();
-        while self.watch_count(kind) != count && changed.changed().await.is_ok() {}
+        self.wait_until(|api| api.watch_count(kind) == count).await;
     }
 
     /// Sends a bookmark on all open watches whose clients want any.

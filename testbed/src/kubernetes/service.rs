@@ -1,5 +1,7 @@
 //! The API server behind the HTTP server: who asks, for what, and whether they may.
 
+use std::io;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,62 +43,68 @@ enum Target<'a> {
     Version,
     All { kind: Kind, namespace: &'a str },
     One { kind: Kind, namespace: &'a str, name: &'a str },
+    Leases { namespace: &'a str },
+    Lease { namespace: &'a str, name: &'a str },
+}
+
+/// Who asks, and how.
+struct Asking<'a> {
+    identity: &'a Identity,
+    headers: &'a HeaderMap,
+    method: &'a Method,
 }
 
 impl Service {
-    pub(crate) fn answer(self: &Arc<Self>, exchange: &Exchange) -> Response<Body> {
-        let request = &exchange.request;
-        let mut headers = request.headers().clone();
+    /// An error is a client that went away.
+    pub(crate) async fn answer(self: &Arc<Self>, exchange: Exchange) -> io::Result<Response<Body>> {
+        let Exchange { request, client_certificate, recording, reset } = exchange;
+        let (mut parts, body) = request.into_parts();
+        let body = recording.collect(body).await?;
         if self.json_only {
-            headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+            parts.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         }
-        let headers = &headers;
+        let headers = &parts.headers;
         let mut state = lock(&self.state);
-        let certificate = exchange.client_certificate.as_ref();
-        let Some(identity) = Identity::of(headers, certificate, &state.users, self.authority.as_deref()) else {
-            return Failure::unauthorized().response(headers);
+        let Some(identity) =
+            Identity::of(headers, client_certificate.as_ref(), &state.users, self.authority.as_deref())
+        else {
+            return Ok(Failure::unauthorized().response(headers));
         };
-        exchange.recording.user(&identity.to_string());
-        let Some(target) = Target::find(request.uri().path()) else {
-            return text(StatusCode::NOT_FOUND, "404 page not found\n");
+        recording.user(&identity.to_string());
+        let Some(target) = Target::find(parts.uri.path()) else {
+            return Ok(text(StatusCode::NOT_FOUND, "404 page not found\n"));
         };
-        if request.method() != Method::GET {
-            let failure = Failure::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "MethodNotAllowed",
-                "the testbed's objects can only be read",
-            );
-            return failure.response(headers);
-        }
+        let asking = Asking { identity: &identity, headers, method: &parts.method };
         let answered = match target {
+            Target::Leases { namespace } => state.create_lease(&asking, namespace, &body),
+            Target::Lease { namespace, name } => state.lease(&asking, (namespace, name), &body),
+            _ if parts.method != Method::GET => Err(not_allowed()),
             // Readable by everyone, and JSON whatever is asked for.
             Target::Version => Ok(document(Encoding::Json, state.version.document().to_string())),
             Target::All { kind, namespace } => {
-                ListQuery::parse(request.uri().query().unwrap_or_default()).and_then(|query| {
+                ListQuery::parse(parts.uri.query().unwrap_or_default()).and_then(|query| {
                     if query.watch {
-                        self.watch(&mut state, exchange, (&identity, headers), (kind, namespace), &query)
+                        self.watch(&mut state, &asking, (kind, namespace), &query, reset)
                     } else {
-                        state.list(&identity, (kind, namespace), &query, headers)
+                        state.list(&asking, (kind, namespace), &query)
                     }
                 })
             }
-            Target::One { kind, namespace, name } => state.get(&identity, kind, (namespace, name), headers),
+            Target::One { kind, namespace, name } => state.get(&asking, kind, (namespace, name)),
         };
-        answered.unwrap_or_else(|failure| failure.response(headers))
+        Ok(answered.unwrap_or_else(|failure| failure.response(headers)))
     }
 
     fn watch(
         self: &Arc<Self>,
         state: &mut State,
-        exchange: &Exchange,
-        (identity, headers): (&Identity, &HeaderMap),
+        asking: &Asking<'_>,
         (kind, namespace): (Kind, &str),
         query: &ListQuery,
+        reset: Arc<AtomicBool>,
     ) -> Result<Response<Body>, Failure> {
-        if !identity.may(Verb::Watch, kind, namespace) {
-            return Err(Failure::forbidden(identity, Verb::Watch, kind, namespace, ""));
-        }
-        let encoding = Encoding::negotiate_watch(headers).ok_or_else(not_acceptable)?;
+        asking.check(Verb::Watch, kind, (namespace, ""))?;
+        let encoding = Encoding::negotiate_watch(asking.headers).ok_or_else(not_acceptable)?;
         if query.initial_events {
             return Err(Failure::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -108,7 +116,7 @@ impl Service {
         let subscription = state.subscribe(kind, namespace, query).map_err(|failure| *failure)?;
         let bookmarks = query.bookmarks.then_some(self.bookmark_interval);
         let frames = Frames { encoding, kind };
-        let watch = Watch::new(self, subscription, frames, query.timeout, bookmarks, exchange.reset.clone());
+        let watch = Watch::new(self, subscription, frames, query.timeout, bookmarks, reset);
         self.watches_changed.send_replace(());
         let mut response = Response::new(body::from_chunks(watch.chunks()));
         let content_type = HeaderValue::from_static(encoding::watch_content_type(encoding));
@@ -120,18 +128,15 @@ impl Service {
 impl State {
     fn list(
         &self,
-        identity: &Identity,
+        asking: &Asking<'_>,
         (kind, namespace): (Kind, &str),
         query: &ListQuery,
-        headers: &HeaderMap,
     ) -> Result<Response<Body>, Failure> {
-        if !identity.may(Verb::List, kind, namespace) {
-            return Err(Failure::forbidden(identity, Verb::List, kind, namespace, ""));
-        }
-        let encoding = Encoding::negotiate(headers).ok_or_else(not_acceptable)?;
+        asking.check(Verb::List, kind, (namespace, ""))?;
+        let encoding = Encoding::negotiate(asking.headers).ok_or_else(not_acceptable)?;
         let present = Present { objects: &self.objects, version: self.resource_version, oldest: self.oldest_token };
         let page = Page::find(&present, kind, namespace, query)?;
-        let compress = page.len() > COMPRESS_ABOVE && encoding::takes_gzip(headers);
+        let compress = page.len() > COMPRESS_ABOVE && encoding::takes_gzip(asking.headers);
         let chunks = page.chunks(encoding);
         let body = if compress { body::streamed(body::gzip(chunks)) } else { body::streamed(chunks) };
         let mut response = Response::new(body);
@@ -142,19 +147,11 @@ impl State {
         Ok(response)
     }
 
-    fn get(
-        &self,
-        identity: &Identity,
-        kind: Kind,
-        (namespace, name): (&str, &str),
-        headers: &HeaderMap,
-    ) -> Result<Response<Body>, Failure> {
+    fn get(&self, asking: &Asking<'_>, kind: Kind, (namespace, name): (&str, &str)) -> Result<Response<Body>, Failure> {
         // A namespace is itself the scope in which reading it can be allowed.
         let scope = if kind == Kind::Namespaces { name } else { namespace };
-        if !identity.may(Verb::Get, kind, scope) {
-            return Err(Failure::forbidden(identity, Verb::Get, kind, scope, name));
-        }
-        let encoding = Encoding::negotiate(headers).ok_or_else(not_acceptable)?;
+        asking.check(Verb::Get, kind, (scope, name))?;
+        let encoding = Encoding::negotiate(asking.headers).ok_or_else(not_acceptable)?;
         let found = self.objects.find(kind, namespace, name);
         let bytes = found.ok_or_else(|| Failure::not_found(kind, name))?.to_bytes();
         Ok(match encoding {
@@ -167,10 +164,71 @@ impl State {
     }
 }
 
+impl State {
+    fn create_lease(&mut self, asking: &Asking<'_>, namespace: &str, body: &[u8]) -> Result<Response<Body>, Failure> {
+        if asking.method != Method::POST {
+            return Err(not_allowed());
+        }
+        asking.check(Verb::Create, Kind::Leases, (namespace, ""))?;
+        asking.check_json()?;
+        let version = self.resource_version + 1;
+        let lease = self.leases.create(namespace, body, version)?;
+        self.resource_version = version;
+        let mut response = document(Encoding::Json, lease.to_string());
+        *response.status_mut() = StatusCode::CREATED;
+        Ok(response)
+    }
+
+    fn lease(&mut self, asking: &Asking<'_>, id: (&str, &str), body: &[u8]) -> Result<Response<Body>, Failure> {
+        let lease = match *asking.method {
+            Method::GET => {
+                asking.check(Verb::Get, Kind::Leases, id)?;
+                self.leases.get(id.0, id.1)?
+            }
+            Method::PUT => {
+                asking.check(Verb::Update, Kind::Leases, id)?;
+                asking.check_json()?;
+                let version = self.resource_version + 1;
+                let lease = self.leases.update(id, body, version)?;
+                self.resource_version = version;
+                lease
+            }
+            _ => return Err(not_allowed()),
+        };
+        Ok(document(Encoding::Json, lease.to_string()))
+    }
+}
+
+impl Asking<'_> {
+    fn check(&self, verb: Verb, kind: Kind, (namespace, name): (&str, &str)) -> Result<(), Failure> {
+        if self.identity.may(verb, kind, namespace) {
+            return Ok(());
+        }
+        Err(Failure::forbidden(self.identity, verb, kind, namespace, name))
+    }
+
+    /// Whether the request's body is said to be JSON, which a missing content type says as well.
+    fn check_json(&self) -> Result<(), Failure> {
+        let content_type = self.headers.get(CONTENT_TYPE).map_or("application/json", |it| it.to_str().unwrap_or("?"));
+        if content_type.split(';').next() == Some("application/json") {
+            return Ok(());
+        }
+        let message = format!("the body of the request was in an unknown format - {content_type}");
+        Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message))
+    }
+}
+
 impl<'a> Target<'a> {
     fn find(path: &'a str) -> Option<Self> {
         if path == "/version" {
             return Some(Self::Version);
+        }
+        if let Some(path) = path.strip_prefix("/apis/coordination.k8s.io/v1/namespaces/") {
+            return match path.split('/').collect::<Vec<_>>().as_slice() {
+                [namespace, "leases"] => Some(Self::Leases { namespace }),
+                [namespace, "leases", name] => Some(Self::Lease { namespace, name }),
+                _ => None,
+            };
         }
         if let Some(path) = path.strip_prefix("/apis/apps/v1/namespaces/") {
             let (namespace, rest) = path.split_once('/')?;
@@ -190,6 +248,11 @@ impl<'a> Target<'a> {
             _ => None,
         }
     }
+}
+
+fn not_allowed() -> Failure {
+    let message = "the testbed's objects can only be read, but for leases";
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
 }
 
 fn not_acceptable() -> Failure {

@@ -9,6 +9,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::access::User;
 use super::history::{Change, ChangeType, History};
+use super::lease::Leases;
 use super::list::ListQuery;
 use super::status::Failure;
 use super::{ExpiredWatch, KubernetesVersion};
@@ -21,6 +22,7 @@ pub(crate) struct State {
     pub(crate) version: KubernetesVersion,
     pub(crate) users: Vec<User>,
     pub(crate) objects: Arc<Objects>,
+    pub(crate) leases: Leases,
     pub(crate) resource_version: u64,
     /// Continue tokens of states before this one have expired.
     pub(crate) oldest_token: u64,
@@ -72,6 +74,7 @@ impl State {
             version,
             users,
             objects,
+            leases: Leases::default(),
             resource_version,
             oldest_token: 0,
             expired_watch: ExpiredWatch::default(),

@@ -72,3 +72,55 @@ impl Metadata {
         Some(Self { content, version: end..end })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_pb::api::core::v1::Pod;
+    use pretty_assertions::assert_eq;
+    use prost::Message;
+
+    use crate::cluster::pod::Pod as SmallPod;
+    use crate::fleet::Fleet;
+    use crate::objects::{Kind, Object};
+
+    fn pods() -> Vec<Object> {
+        let fleet = Fleet { pods: 60, namespaces: 4, nodes: 3, accounts: Vec::new(), seed: 5 };
+        let small = SmallPod::running("web-0").image("nginx").message("shop", None);
+        let mut unversioned = small.clone();
+        unversioned.metadata.as_mut().expect("metadata").resource_version = None;
+        let mut bare = unversioned.clone();
+        let meta = bare.metadata.as_mut().expect("metadata");
+        (meta.generation, meta.creation_timestamp) = (None, None);
+        let others = [small, unversioned, bare].map(|pod| Object::new("shop", "web-0", &pod));
+        fleet.objects().of(Kind::Pods).iter().cloned().chain(others).collect()
+    }
+
+    #[test]
+    fn nothing_but_the_version_of_an_object_is_exchanged() {
+        for object in pods() {
+            let before = Pod::decode(object.to_bytes()).expect("a pod");
+            let written = before.metadata.as_ref().and_then(|meta| meta.resource_version.as_deref()?.parse().ok());
+            assert_eq!(object.version(), written);
+            for version in [0, 9, 1_000_007, u64::MAX] {
+                let exchanged = object.with_version(version);
+                let mut expected = before.clone();
+                expected.metadata.as_mut().expect("metadata").resource_version = Some(version.to_string());
+                assert_eq!(Pod::decode(exchanged.to_bytes()).expect("a pod"), expected);
+                assert_eq!(exchanged.to_bytes(), expected.encode_to_vec(), "as its own encoder writes it");
+                assert_eq!((exchanged.version(), exchanged.len()), (Some(version), exchanged.to_bytes().len()));
+                assert!(exchanged.same_but_version(&object.with_version(3)));
+                assert!(!exchanged.same_but_version(&Object::from_bytes("shop", "web-0", vec![])));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_stays_as_it_is() {
+        let whole = pods().pop().expect("a pod").to_bytes();
+        for length in 0..whole.len() {
+            let damaged = Object::from_bytes("shop", "web-0", whole.slice(..length));
+            let exchanged = damaged.with_version(7);
+            assert!(exchanged == damaged || exchanged.version() == Some(7), "{length}");
+        }
+    }
+}

@@ -1,9 +1,14 @@
 //! What a server was asked: the requests in order of arrival, for assertions.
 
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::sync::watch;
 
 use super::lock;
 
@@ -45,6 +50,8 @@ impl RecordedRequest {
 pub(crate) struct Log {
     keep_bodies_up_to: usize,
     state: Mutex<State>,
+    /// Told whenever a request has arrived, and when its answer is sent or dropped.
+    changed: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +80,7 @@ struct Open {
 
 impl Log {
     pub(crate) fn new(keep_bodies_up_to: usize) -> Self {
-        Self { keep_bodies_up_to, state: Mutex::default() }
+        Self { keep_bodies_up_to, state: Mutex::default(), changed: watch::Sender::new(()) }
     }
 
     pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
@@ -86,6 +93,11 @@ impl Log {
             request
         };
         state.requests.iter().map(whole).collect()
+    }
+
+    /// Hears of each request that arrives and of each answer that is sent or dropped.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     pub(crate) fn peak(&self) -> usize {
@@ -107,6 +119,7 @@ impl Log {
             body_complete: false,
         };
         state.requests.push(Entry { request, body: Some(BytesMut::new()) });
+        self.changed.send_replace(());
         Recording(Arc::new(Open { log: self.clone(), index: state.requests.len() - 1 }))
     }
 }
@@ -131,6 +144,20 @@ impl Recording {
         });
     }
 
+    /// Reads a body to its end, writes it down, and gives it back. An error is a client that went away.
+    pub(crate) async fn collect(&self, mut body: Incoming) -> io::Result<BytesMut> {
+        let announced = usize::try_from(body.size_hint().lower()).unwrap_or_default();
+        // An announcement is not yet a body.
+        let mut bytes = BytesMut::with_capacity(announced.min(256 * 1024 * 1024));
+        while let Some(frame) = body.frame().await {
+            let chunk = frame.map_err(io::Error::other)?.into_data().unwrap_or_default();
+            self.body(&chunk);
+            bytes.extend_from_slice(&chunk);
+        }
+        self.body_ended();
+        Ok(bytes)
+    }
+
     pub(crate) fn body_ended(&self) {
         self.update(|entry, _| {
             entry.request.body_complete = true;
@@ -149,5 +176,6 @@ impl Recording {
 impl Drop for Open {
     fn drop(&mut self) {
         lock(&self.log.state).open -= 1;
+        self.log.changed.send_replace(());
     }
 }

@@ -270,7 +270,46 @@ async fn an_integration_lives_by_its_health_reports() {
     assert_eq!(register("shop").await, (200, uuid), "the pair of ids is known in all accounts");
     assert_eq!(status(post(&enterprise, &path, &health(&[]))).await, 404, "it moved to another account");
     enterprise.reset_integrations();
+    assert_eq!(status(post(&enterprise, &path, &health(&[])).header("x-anchore-account", "shop")).await, 404);
     assert_eq!(register("shop").await.0, 201);
+
+    let registrations = enterprise.registrations();
+    let known: Vec<_> = registrations.iter().map(|it| (it.account.as_str(), it.known)).collect();
+    assert_eq!(known, [("admin", false), ("admin", true), ("shop", true), ("shop", false)]);
+    assert_eq!(registrations[0].document, registration());
+    let reports = enterprise.health_reports();
+    assert_eq!(reports.len(), 1, "what was not accepted is not among them");
+    assert_eq!((&reports[0].integration, &reports[0].document), (&registrations[0].uuid, &health(&["lost"])));
+}
+
+#[tokio::test]
+async fn accounts_and_users_change_while_it_runs() {
+    let enterprise = EnterpriseOptions::default().account("shop").start().await.expect("started");
+    let send = async |account: &str| {
+        status(post(&enterprise, INVENTORY, &report()).header("x-anchore-account", account)).await
+    };
+
+    assert_eq!(send("shop").await, 201);
+    enterprise.set_disabled("shop", true);
+    assert_eq!(send("shop").await, 403);
+    enterprise.set_disabled("shop", false);
+    assert_eq!(send("shop").await, 201);
+    enterprise.delete_account("shop");
+    assert_eq!(send("shop").await, 404);
+    enterprise.set_user(User::of("admin", "admin", "other"));
+    assert_eq!(send("admin").await, 401);
+    enterprise.set_user(User::of("admin", "admin", "foobar"));
+    assert_eq!(send("admin").await, 201);
+}
+
+#[tokio::test]
+async fn a_test_waits_for_a_report() {
+    let enterprise = Enterprise::start().await.expect("started");
+
+    let arrived = enterprise.wait_until(|enterprise| !enterprise.accepted().is_empty());
+    let (sent, ()) = tokio::join!(status(post(&enterprise, INVENTORY, &report())), arrived);
+
+    assert_eq!(sent, 201);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The stand-ins as a client sees them, over real sockets.
 //!
-//! `kubernetes` and `enterprise`: what each answers. `faults`: what the script of faults does to either. `proxy`: the
+//! `kubernetes`, `watch`, `leases` and `enterprise`: what each answers. `faults`: what the script of faults does to either. `proxy`: the
 //! way to them through one.
 
 #![cfg(test)]
@@ -8,6 +8,7 @@
 mod enterprise;
 mod faults;
 mod kubernetes;
+mod leases;
 mod proxy;
 mod watch;
 

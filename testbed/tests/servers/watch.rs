@@ -216,6 +216,26 @@ async fn other_objects_are_told_as_differences() {
 }
 
 #[tokio::test]
+async fn a_pod_is_replaced_as_by_its_controller() {
+    let api = KubernetesApi::serving(&Cluster::new()).await.expect("started");
+    api.replace_pod(7);
+    let before = Pod::running("web-abcde").image("nginx");
+    api.apply_pod("shop", &before);
+    let mut events = Events::of(&api, "/api/v1/pods?watch=true&resourceVersion=1001").await;
+
+    api.replace_pod(7);
+
+    assert_eq!(events.summaries(1).await, ["DELETED web-abcde 1002"]);
+    let after = events.next().await.pod();
+    let meta = after.metadata.as_ref().expect("metadata");
+    assert!(meta.name().starts_with("web-") && meta.name() != "web-abcde", "{}", meta.name());
+    assert_eq!(meta.resource_version(), "1003");
+    let before = before.message("shop", None);
+    assert_ne!(Some(meta.uid()), before.metadata.as_ref().map(|meta| meta.uid()));
+    assert_eq!((after.spec, after.status), (before.spec, before.status));
+}
+
+#[tokio::test]
 async fn a_fleet_goes_on_from_the_versions_of_its_objects() {
     let fleet = Fleet { pods: 50, namespaces: 3, nodes: 2, accounts: Vec::new(), seed: 1 };
     let api = KubernetesOptions::default().objects(fleet.objects()).start().await.expect("started");

@@ -28,6 +28,7 @@ Examples:
   anchore-k8s-inventory -c /tmp/testbed/config.yaml        (in another terminal)
 
   testbed --out /tmp/testbed --tls --pods 10000 --namespaces 500 --nodes 350
+  testbed --out /tmp/testbed --churn 120
   testbed --out /tmp/testbed --fault kubernetes-busy --fault enterprise-unavailable
 
 Enterprise lists what arrived at /v2/kubernetes-namespaces and its siblings, user `admin`,
@@ -80,6 +81,10 @@ pub(crate) struct Serve {
     /// Something that goes wrong; may be repeated.
     #[arg(long = "fault", value_name = "FAULT")]
     pub(crate) faults: Vec<Fault>,
+
+    /// Replace this many pods a minute by others, one after the other.
+    #[arg(long, value_name = "PODS_PER_MINUTE", default_value_t = 0)]
+    pub(crate) churn: u32,
 
     /// On exit, print what Enterprise accepted, by account.
     #[arg(long)]

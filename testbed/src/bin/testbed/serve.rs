@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use testbed::anchore::{Enterprise, EnterpriseOptions, summary};
@@ -59,6 +60,7 @@ pub(crate) async fn serve(arguments: Serve) -> anyhow::Result<()> {
         _ = terminated.recv() => {}
         _ = interrupted.recv() => {}
         () = end_of_stdin(), if arguments.stop_with_stdin => {}
+        () = churn(&kubernetes, arguments.churn), if arguments.churn > 0 => {}
     }
     if arguments.summary {
         write!(out, "{}", summary::table(&enterprise.accepted()))?;
@@ -81,6 +83,16 @@ fn inject(fault: Fault, kubernetes: &KubernetesApi, enterprise: &Enterprise) {
         }
         Fault::EnterpriseLoginPage => enterprise.inject(reports(), Answer::status(200).html("Sign in")),
         Fault::EnterpriseHangs => enterprise.inject(reports(), fault::Fault::NeverAnswers),
+    }
+}
+
+/// Replaces random pods, so many a minute, for ever.
+async fn churn(kubernetes: &KubernetesApi, pods_per_minute: u32) {
+    let mut ticks = tokio::time::interval(Duration::from_mins(1) / pods_per_minute.max(1));
+    loop {
+        ticks.tick().await;
+        let (random, _) = Uuid::new_v4().as_u64_pair();
+        kubernetes.replace_pod(usize::try_from(random >> 16).unwrap_or_default());
     }
 }
 
