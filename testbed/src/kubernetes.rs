@@ -87,7 +87,7 @@ impl Default for KubernetesOptions {
             authority: None,
             json_only: false,
             history: 10_000,
-            bookmark_interval: Duration::from_secs(60),
+            bookmark_interval: Duration::from_mins(1),
             port: 0,
         }
     }

@@ -6,7 +6,7 @@ use crate::objects::Object;
 
 /// What has become of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ChangeType {
+pub(crate) enum EventType {
     Added,
     Modified,
     Deleted,
@@ -15,7 +15,7 @@ pub(crate) enum ChangeType {
 /// A change of one object.
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
-    pub(crate) change_type: ChangeType,
+    pub(crate) event: EventType,
     /// The resource version that the change made.
     pub(crate) version: u64,
     /// The object after it; before it, but with the version of its deletion, when it was deleted.
@@ -30,7 +30,7 @@ pub(crate) struct History {
     oldest: u64,
 }
 
-impl ChangeType {
+impl EventType {
     /// The name in watch events.
     pub(crate) fn name(self) -> &'static str {
         match self {

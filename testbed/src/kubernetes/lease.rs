@@ -167,10 +167,10 @@ fn checked(namespace: &str, body: &[u8]) -> Result<Value, Failure> {
             return Err(Failure::bad_request(&format!("cannot parse {time} of {name} as a time with microseconds")));
         }
     }
-    if !spec["leaseDurationSeconds"].is_null() && !spec["leaseDurationSeconds"].as_i64().is_some_and(|it| it > 0) {
+    if !spec["leaseDurationSeconds"].is_null() && spec["leaseDurationSeconds"].as_i64().is_none_or(|it| it <= 0) {
         return Err(invalid("spec.leaseDurationSeconds: Invalid value: must be greater than 0"));
     }
-    if !spec["leaseTransitions"].is_null() && !spec["leaseTransitions"].as_i64().is_some_and(|it| it >= 0) {
+    if !spec["leaseTransitions"].is_null() && spec["leaseTransitions"].as_i64().is_none_or(|it| it < 0) {
         return Err(invalid("spec.leaseTransitions: Invalid value: must be greater than or equal to 0"));
     }
     Ok(body)

@@ -52,6 +52,8 @@ struct Asking<'a> {
     identity: &'a Identity,
     headers: &'a HeaderMap,
     method: &'a Method,
+    /// Set when its connection is to be reset.
+    reset: &'a Arc<AtomicBool>,
 }
 
 impl Service {
@@ -74,7 +76,7 @@ impl Service {
         let Some(target) = Target::find(parts.uri.path()) else {
             return Ok(text(StatusCode::NOT_FOUND, "404 page not found\n"));
         };
-        let asking = Asking { identity: &identity, headers, method: &parts.method };
+        let asking = Asking { identity: &identity, headers, method: &parts.method, reset: &reset };
         let answered = match target {
             Target::Leases { namespace } => state.create_lease(&asking, namespace, &body),
             Target::Lease { namespace, name } => state.lease(&asking, (namespace, name), &body),
@@ -84,7 +86,7 @@ impl Service {
             Target::All { kind, namespace } => {
                 ListQuery::parse(parts.uri.query().unwrap_or_default()).and_then(|query| {
                     if query.watch {
-                        self.watch(&mut state, &asking, (kind, namespace), &query, reset)
+                        self.watch(&mut state, &asking, (kind, namespace), &query)
                     } else {
                         state.list(&asking, (kind, namespace), &query)
                     }
@@ -101,7 +103,6 @@ impl Service {
         asking: &Asking<'_>,
         (kind, namespace): (Kind, &str),
         query: &ListQuery,
-        reset: Arc<AtomicBool>,
     ) -> Result<Response<Body>, Failure> {
         asking.check(Verb::Watch, kind, (namespace, ""))?;
         let encoding = Encoding::negotiate_watch(asking.headers).ok_or_else(not_acceptable)?;
@@ -114,9 +115,8 @@ impl Service {
             ));
         }
         let subscription = state.subscribe(kind, namespace, query).map_err(|failure| *failure)?;
-        let bookmarks = query.bookmarks.then_some(self.bookmark_interval);
         let frames = Frames { encoding, kind };
-        let watch = Watch::new(self, subscription, frames, query.timeout, bookmarks, reset);
+        let watch = Watch::new(self, subscription, frames, asking.reset.clone());
         self.watches_changed.send_replace(());
         let mut response = Response::new(body::from_chunks(watch.chunks()));
         let content_type = HeaderValue::from_static(encoding::watch_content_type(encoding));

@@ -4,11 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::access::User;
-use super::history::{Change, ChangeType, History};
+use super::history::{Change, EventType, History};
 use super::lease::Leases;
 use super::list::ListQuery;
 use super::status::Failure;
@@ -65,6 +66,8 @@ pub(crate) struct Subscription {
     pub(crate) initial: std::ops::Range<usize>,
     pub(crate) objects: Arc<Objects>,
     pub(crate) messages: UnboundedReceiver<Message>,
+    pub(crate) bookmarks: bool,
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl State {
@@ -98,8 +101,8 @@ impl State {
         let version = self.advance();
         let object = object.with_version(version);
         let old = Arc::make_mut(&mut self.objects).put(kind, object.clone());
-        let change_type = if old.is_some() { ChangeType::Modified } else { ChangeType::Added };
-        self.record(kind, Change { change_type, version, object });
+        let event = if old.is_some() { EventType::Modified } else { EventType::Added };
+        self.record(kind, Change { event, version, object });
         version
     }
 
@@ -108,7 +111,7 @@ impl State {
         let old = Arc::make_mut(&mut self.objects).remove(kind, namespace, name)?;
         let version = self.advance();
         let object = old.with_version(version);
-        self.record(kind, Change { change_type: ChangeType::Deleted, version, object });
+        self.record(kind, Change { event: EventType::Deleted, version, object });
         Some(version)
     }
 
@@ -120,7 +123,7 @@ impl State {
             for gone in old.of(kind).iter().filter(|it| new.find(kind, &it.namespace, &it.name).is_none()) {
                 let version = self.advance();
                 let object = gone.with_version(version);
-                self.record(kind, Change { change_type: ChangeType::Deleted, version, object });
+                self.record(kind, Change { event: EventType::Deleted, version, object });
             }
             for object in new.of_mut(kind) {
                 let before = old.find(kind, &object.namespace, &object.name);
@@ -129,8 +132,8 @@ impl State {
                     _ => {
                         let version = self.advance();
                         *object = object.with_version(version);
-                        let change_type = if before.is_some() { ChangeType::Modified } else { ChangeType::Added };
-                        self.record(kind, Change { change_type, version, object: object.clone() });
+                        let event = if before.is_some() { EventType::Modified } else { EventType::Added };
+                        self.record(kind, Change { event, version, object: object.clone() });
                     }
                 }
             }
@@ -173,7 +176,14 @@ impl State {
         let initial = if since.is_none() { self.objects.range(kind, namespace) } else { 0..0 };
         let id = self.next_watcher;
         self.next_watcher += 1;
-        let subscription = Subscription { id, initial, objects: self.objects.clone(), messages };
+        let subscription = Subscription {
+            id,
+            initial,
+            objects: self.objects.clone(),
+            messages,
+            bookmarks: query.bookmarks,
+            timeout: query.timeout,
+        };
         let watcher = Watcher {
             id,
             kind,

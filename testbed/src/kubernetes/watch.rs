@@ -17,7 +17,7 @@ use crate::server::body::Chunks;
 use crate::server::lock;
 
 /// How long a watch lasts whose client does not say.
-const LONGEST: Duration = Duration::from_secs(30 * 60);
+const LONGEST: Duration = Duration::from_mins(30);
 
 /// Events that are there at the same time are written in chunks of about this size.
 const CHUNK: usize = 128 * 1024;
@@ -51,22 +51,22 @@ impl Watch {
         service: &Arc<Service>,
         subscription: Subscription,
         frames: Frames,
-        timeout: Option<Duration>,
-        bookmark_interval: Option<Duration>,
         reset: Arc<AtomicBool>,
     ) -> Self {
         let now = Instant::now();
+        let deadline = now + subscription.timeout.unwrap_or(LONGEST).min(LONGEST);
+        let bookmarks = subscription.bookmarks.then(|| {
+            let mut interval = interval_at(now + service.bookmark_interval, service.bookmark_interval);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        });
         Self {
             service: service.clone(),
             subscription,
             frames,
             control: service.control.subscribe(),
-            deadline: now + timeout.unwrap_or(LONGEST).min(LONGEST),
-            bookmarks: bookmark_interval.map(|period| {
-                let mut interval = interval_at(now + period, period);
-                interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                interval
-            }),
+            deadline,
+            bookmarks,
             reset,
         }
     }

@@ -11,7 +11,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::encoding::{Encoding, protobuf_document};
-use super::history::ChangeType;
+use super::history::EventType;
 use super::json_object;
 use super::state::Message;
 use super::status::Failure;
@@ -27,7 +27,7 @@ pub(crate) struct Frames {
 impl Frames {
     pub(crate) fn write(self, message: &Message, out: &mut BytesMut) {
         match message {
-            Message::Change(change) => self.object(change.change_type.name(), &change.object, out),
+            Message::Change(change) => self.object(change.event.name(), &change.object, out),
             Message::Bookmark(version) => self.object("BOOKMARK", &bookmark(self.kind, *version), out),
             Message::Error(failure) => self.error(failure, out),
         }
@@ -35,7 +35,7 @@ impl Frames {
 
     /// An object that was there before the watch.
     pub(crate) fn initial(self, object: &Object, out: &mut BytesMut) {
-        self.object(ChangeType::Added.name(), object, out);
+        self.object(EventType::Added.name(), object, out);
     }
 
     fn object(self, event_type: &str, object: &Object, out: &mut BytesMut) {

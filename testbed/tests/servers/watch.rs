@@ -34,9 +34,9 @@ struct Events {
     buffer: BytesMut,
 }
 
-/// Type, kind of the object, and the object.
+/// What happened, the kind of the object, and the object.
 struct Event {
-    event_type: String,
+    verb: String,
     kind: String,
     raw: Vec<u8>,
 }
@@ -58,13 +58,11 @@ impl Events {
                 self.buffer.advance(4);
                 return Ok(Some(Event::decode(&self.buffer.split_to(length))));
             }
-            match self.response.chunk().await? {
-                Some(chunk) => self.buffer.extend_from_slice(&chunk),
-                None => {
-                    assert!(self.buffer.is_empty(), "half an event");
-                    return Ok(None);
-                }
-            }
+            let Some(chunk) = self.response.chunk().await? else {
+                assert!(self.buffer.is_empty(), "half an event");
+                return Ok(None);
+            };
+            self.buffer.extend_from_slice(&chunk);
         }
     }
 
@@ -93,8 +91,8 @@ impl Event {
         let unknown = Unknown::decode(raw.strip_prefix(b"k8s\0").expect("the magic")).expect("an envelope");
         let type_meta = unknown.type_meta.expect("a type");
         assert_eq!(type_meta.api_version.as_deref(), Some("v1"));
-        let (event_type, kind) = (event.r#type.expect("a type"), type_meta.kind.expect("a kind"));
-        Self { event_type, kind, raw: unknown.raw.expect("a document") }
+        let (verb, kind) = (event.r#type.expect("a verb"), type_meta.kind.expect("a kind"));
+        Self { verb, kind, raw: unknown.raw.expect("a document") }
     }
 
     fn pod(&self) -> FullPod {
@@ -103,14 +101,14 @@ impl Event {
     }
 
     fn status(&self) -> Status {
-        assert_eq!((self.event_type.as_str(), self.kind.as_str()), ("ERROR", "Status"));
+        assert_eq!((self.verb.as_str(), self.kind.as_str()), ("ERROR", "Status"));
         Status::decode(&self.raw[..]).expect("a status")
     }
 
     /// `ADDED web-0 1001`
     fn summary(&self) -> String {
         let meta = self.pod().metadata.expect("metadata");
-        format!("{} {} {}", self.event_type, meta.name(), meta.resource_version())
+        format!("{} {} {}", self.verb, meta.name(), meta.resource_version())
     }
 }
 
@@ -128,7 +126,7 @@ async fn every_change_is_told_with_its_resource_version() {
     let first = events.next().await;
     let mut expected = Pod::running("web-1").image("nginx").message("shop", Some("n1"));
     expected.metadata.as_mut().expect("metadata").resource_version = Some("1001".to_owned());
-    assert_eq!((first.event_type.as_str(), first.pod()), ("ADDED", expected));
+    assert_eq!((first.verb.as_str(), first.pod()), ("ADDED", expected));
     assert_eq!(events.summaries(2).await, ["MODIFIED web-0 1002", "DELETED web-1 1003"]);
     let list = list(&api, "/api/v1/pods").await;
     let versions = list.items.iter().map(|pod| pod.metadata.as_ref().expect("metadata").resource_version());
@@ -231,7 +229,7 @@ async fn a_pod_is_replaced_as_by_its_controller() {
     assert!(meta.name().starts_with("web-") && meta.name() != "web-abcde", "{}", meta.name());
     assert_eq!(meta.resource_version(), "1003");
     let before = before.message("shop", None);
-    assert_ne!(Some(meta.uid()), before.metadata.as_ref().map(|meta| meta.uid()));
+    assert_ne!(meta.uid(), before.metadata.as_ref().expect("metadata").uid());
     assert_eq!((after.spec, after.status), (before.spec, before.status));
 }
 
@@ -250,9 +248,8 @@ async fn a_fleet_goes_on_from_the_versions_of_its_objects() {
     let back = events.next().await.pod();
     let versions = [&gone, &back].map(|pod| pod.metadata.as_ref().expect("metadata").resource_version().to_owned());
     assert_eq!(versions, [(newest + 1).to_string(), (newest + 2).to_string()]);
-    let mut expected = before.items.into_iter().find(|pod| {
-        pod.metadata.as_ref().is_some_and(|meta| Some(meta.name()) == back.metadata.as_ref().map(|meta| meta.name()))
-    });
+    let name = |pod: &FullPod| pod.metadata.as_ref().expect("metadata").name().to_owned();
+    let mut expected = before.items.into_iter().find(|pod| name(pod) == name(&back));
     expected.as_mut().and_then(|pod| pod.metadata.as_mut()).expect("metadata").resource_version =
         Some(versions[1].clone());
     assert_eq!(Some(back), expected, "nothing but the version is another");
@@ -287,17 +284,17 @@ async fn what_is_forgotten_is_gone_in_both_ways() {
 async fn bookmarks_come_to_those_who_want_them() {
     let options = KubernetesOptions::default().cluster(&shop()).bookmark_interval(Duration::from_millis(20));
     let api = options.start().await.expect("started");
+    api.apply_node("n2");
     let wanting = "/api/v1/pods?watch=true&resourceVersion=1000&allowWatchBookmarks=true";
     let mut wanting = Events::of(&api, wanting).await;
     let mut others = Events::of(&api, "/api/v1/pods?watch=true&resourceVersion=1000").await;
-    api.apply_node("n2");
 
     let first = wanting.next().await;
-    assert_eq!(first.event_type, "BOOKMARK");
+    assert_eq!(first.verb, "BOOKMARK");
     let meta = first.pod().metadata.expect("metadata");
     assert_eq!((meta.name(), meta.resource_version()), ("", "1001"));
     api.bookmark();
-    assert_eq!(wanting.next().await.event_type, "BOOKMARK");
+    assert_eq!(wanting.next().await.verb, "BOOKMARK");
     api.apply_pod("shop", &Pod::running("a"));
     assert_eq!(others.summaries(1).await, ["ADDED a 1002"]);
 }
@@ -308,7 +305,7 @@ async fn a_watch_ends_in_time_with_a_last_bookmark() {
     let path = "/api/v1/pods?watch=true&resourceVersion=1000&allowWatchBookmarks=true&timeoutSeconds=1";
     let mut events = Events::of(&api, path).await;
 
-    assert_eq!(events.next().await.event_type, "BOOKMARK");
+    assert_eq!(events.next().await.verb, "BOOKMARK");
     assert!(events.try_next().await.expect("a body").is_none());
     api.wait_for_watches(Kind::Pods, 0).await;
 }
