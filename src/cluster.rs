@@ -4,6 +4,7 @@
 //! what is kept, never with what is read. A failed read is never an empty one: a namespace that could not be read is
 //! named in [`snapshot::ClusterSnapshot::unreadable`], and where nothing could be read there is no snapshot.
 
+mod access;
 mod address;
 pub mod collect;
 pub mod connect;
@@ -15,6 +16,7 @@ mod kubeconfig;
 pub mod lease;
 mod list;
 pub mod progress;
+mod renewal;
 mod request;
 mod select;
 mod service_account;

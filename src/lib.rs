@@ -16,6 +16,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod delivery;
+mod fingerprint;
 #[cfg(test)]
 mod golden;
 pub mod integration;

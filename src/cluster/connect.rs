@@ -3,20 +3,23 @@
 //!
 //! Every mistake found here is one of configuration: the error names the file, the name or the setting and what to do.
 
-use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
+use jiff::Timestamp;
+use kube::Client;
 use kube::client::ClientBuilder;
-use kube::config::{AuthInfo, KubeconfigError, LoadDataError};
-use kube::{Client, Config};
-use secrecy::ExposeSecret;
+use kube::config::{KubeconfigError, LoadDataError};
 
-use super::address::{proxy_for, server_url};
+use super::access::{Access, Source};
+use super::renewal::Upkeep;
 use super::request::chain;
-use super::{credentials, kubeconfig, service_account};
+use super::{credentials, kubeconfig};
 use crate::config::Environment;
-use crate::config::kubernetes::{ClusterAccess, ExplicitAccess, ExplicitUser, KubeconfigConfig};
+use crate::config::kubernetes::{ClusterAccess, KubeconfigConfig};
+use crate::fingerprint::Fingerprint;
 use crate::proxy::ProxyError;
 
 /// The name that the existing agent's chart and sample configuration put where nobody chose one.
@@ -24,6 +27,9 @@ const PLACEHOLDER_NAME: &str = "docker-desktop";
 
 /// Sent with every request.
 const USER_AGENT: &str = concat!("anchore-k8s-inventory/", env!("CARGO_PKG_VERSION"));
+
+/// How long the resident agent waits for a plugin that nobody can answer.
+const PLUGIN_LIMIT: Duration = Duration::from_mins(1);
 
 /// Why there is no client for a cluster. All but [`ConnectError::PluginFailed`] are mistakes of configuration.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +138,15 @@ pub enum ConnectError {
          apart by it alone"
     )]
     NoName,
+    /// The kubeconfig was changed, and its context leads to another cluster than before.
+    #[error(
+        "the kubeconfig's context {context:?} leads to another cluster than when the agent was started: start the agent \
+         again to report that one"
+    )]
+    OtherCluster {
+        /// The context.
+        context: String,
+    },
     /// The proxy's address is wrong.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
@@ -140,55 +155,36 @@ pub enum ConnectError {
     Client(String),
 }
 
+/// How long a connection is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    /// For one run: credentials are renewed only when they are refused.
+    OneRun,
+    /// For months: files and credentials are watched over.
+    Resident,
+}
+
 /// A cluster, with the credentials to read it.
 pub struct Connection {
     /// The cluster's name in reports.
     cluster_name: String,
-    config: Config,
-    token_file: Option<PathBuf>,
+    pub(super) source: Source,
+    pub(super) environment: Environment,
+    pub(super) lifetime: Lifetime,
     current: RwLock<Current>,
-    /// Held while credentials are renewed.
-    renewing: tokio::sync::Mutex<()>,
+    /// Held while the client is renewed.
+    pub(super) upkeep: tokio::sync::Mutex<Upkeep>,
+    /// A connection failed, for which changed files may be the reason.
+    pub(super) is_suspect: AtomicBool,
 }
 
-struct Current {
-    client: Client,
+/// What is in use now.
+#[derive(Clone)]
+pub(super) struct Current {
+    pub(super) client: Client,
+    pub(super) access: Arc<Access>,
     /// Counts renewals, so that several requests refused at once renew once.
-    generation: u64,
-}
-
-/// What a source of access gives: the client's settings, and the name the source has for the cluster.
-struct Access {
-    config: Config,
-    name: Option<String>,
-    token_file: Option<PathBuf>,
-}
-
-impl Access {
-    /// As kubectl does, sends no credentials where everybody on the way could read them.
-    fn kept_off_the_wire(mut self) -> Self {
-        if self.config.cluster_url.scheme_str() == Some("http") {
-            if self.token_file.is_some() || names_somebody(&self.config.auth_info) {
-                let server = self.config.cluster_url.host();
-                tracing::warn!(server, "the API server's address is not https, so no credentials are sent to it");
-            }
-            self.config.auth_info = AuthInfo::default();
-            self.token_file = None;
-        }
-        self
-    }
-
-    /// Leaves the system's certificate authorities alone where no certificate is verified: a machine may have none, which
-    /// would be a failure.
-    fn with_needed_authorities(mut self) -> Self {
-        let meets_tls = |address: &http::Uri| address.scheme_str() == Some("https");
-        let verifies = !self.config.accept_invalid_certs
-            && (meets_tls(&self.config.cluster_url) || self.config.proxy_url.as_ref().is_some_and(meets_tls));
-        if !verifies {
-            self.config.root_cert.get_or_insert_default();
-        }
-        self
-    }
+    pub(super) generation: u64,
 }
 
 impl ConnectError {
@@ -199,15 +195,48 @@ impl ConnectError {
 }
 
 impl Connection {
-    /// Prepares access to the configured cluster.
+    /// Prepares access to the configured cluster for one run.
     pub async fn open(settings: &KubeconfigConfig, environment: &Environment) -> Result<Self, ConnectError> {
-        let access = resolve(settings, environment)?.kept_off_the_wire().with_needed_authorities();
+        Self::open_for(Lifetime::OneRun, settings, environment).await
+    }
+
+    /// Prepares access to the configured cluster for as long as the program runs: what changes in the files that access
+    /// comes from, and credentials of plugins that are about to expire, are renewed before the next request. Plugins
+    /// that nobody can answer are ended after a minute.
+    pub async fn open_resident(settings: &KubeconfigConfig, environment: &Environment) -> Result<Self, ConnectError> {
+        Self::open_for(Lifetime::Resident, settings, environment).await
+    }
+
+    async fn open_for(
+        lifetime: Lifetime,
+        settings: &KubeconfigConfig,
+        environment: &Environment,
+    ) -> Result<Self, ConnectError> {
+        let source = Source::choose(settings, environment)?;
+        let (access, fingerprint) = match lifetime {
+            // What is read once may be a pipe.
+            Lifetime::OneRun => (source.access(environment)?, Fingerprint::of(Vec::new())),
+            Lifetime::Resident => source.access_and_fingerprint(environment, Vec::new())?,
+        };
+        let source = source.bound_to(&access);
         let cluster_name = settings.cluster_name.clone().or_else(|| access.name.clone()).ok_or(ConnectError::NoName)?;
         warn_of_placeholder(&cluster_name, access.name.as_deref());
-        let client = build(&access.config, access.token_file.as_ref()).await?;
-        let current = RwLock::new(Current { client, generation: 0 });
-        let renewing = tokio::sync::Mutex::new(());
-        Ok(Self { cluster_name, config: access.config, token_file: access.token_file, current, renewing })
+        let (access, withheld) = access.kept_off_the_wire();
+        if withheld {
+            let server = access.config.cluster_url.host();
+            tracing::warn!(server, "the API server's address is not https, so no credentials are sent to it");
+        }
+        let built = build(&access, lifetime).await?;
+        let current = Current { client: built.client, access: Arc::new(access), generation: 0 };
+        Ok(Self {
+            cluster_name,
+            source,
+            environment: environment.clone(),
+            lifetime,
+            current: RwLock::new(current),
+            upkeep: tokio::sync::Mutex::new(Upkeep::new(fingerprint, built.expiry)),
+            is_suspect: AtomicBool::new(false),
+        })
     }
 
     /// The cluster's name in reports.
@@ -215,27 +244,21 @@ impl Connection {
         &self.cluster_name
     }
 
-    /// The client now, and which renewal it is of.
-    pub(crate) fn client(&self) -> (Client, u64) {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        (current.client.clone(), current.generation)
+    /// What is in use now.
+    pub(super) fn current(&self) -> Current {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads token, certificate or plugin again, unless that was done since `generation`.
-    pub(crate) async fn renew(&self, generation: u64) -> Result<(), ConnectError> {
-        let _renewing = self.renewing.lock().await;
-        if self.client().1 != generation {
-            return Ok(());
-        }
-        let client = build(&self.config, self.token_file.as_ref()).await?;
+    /// Uses another client from now on. Requests under way keep the old one, until they end.
+    pub(super) fn replace(&self, client: Client, access: Arc<Access>) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Current { client, generation: generation + 1 };
-        Ok(())
+        *current = Current { client, access, generation: current.generation + 1 };
     }
 
     /// The API server's address for messages: without a path, and without a password somebody may have put into it.
     pub(crate) fn server(&self) -> String {
-        let url = &self.config.cluster_url;
+        let access = self.current().access;
+        let url = &access.config.cluster_url;
         let authority = url.authority().map_or("", |authority| authority.as_str());
         let host = authority.rsplit('@').next().unwrap_or_default();
         format!("{}://{host}", url.scheme_str().unwrap_or("https"))
@@ -243,12 +266,12 @@ impl Connection {
 
     /// The namespace of the service account or of the kubeconfig's context; `default` where none is named.
     pub(crate) fn default_namespace(&self) -> String {
-        self.config.default_namespace.clone()
+        self.current().access.config.default_namespace.clone()
     }
 
     /// Whether to ask for compressed answers: not where the kubeconfig says `disable-compression`.
     pub(crate) fn compresses(&self) -> bool {
-        !self.config.disable_compression
+        !self.current().access.config.disable_compression
     }
 }
 
@@ -256,15 +279,6 @@ impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").field("cluster_name", &self.cluster_name).finish_non_exhaustive()
     }
-}
-
-fn names_somebody(user: &AuthInfo) -> bool {
-    user.token.is_some()
-        || user.username.is_some()
-        || user.exec.is_some()
-        || user.client_certificate.is_some()
-        || user.client_certificate_data.is_some()
-        || user.impersonate.is_some()
 }
 
 /// The names of all contexts that `settings` can reach, for completion. What cannot be read has none.
@@ -278,84 +292,23 @@ pub fn context_names(settings: &KubeconfigConfig, environment: &Environment) -> 
     }
 }
 
-fn resolve(settings: &KubeconfigConfig, environment: &Environment) -> Result<Access, ConnectError> {
-    let context = settings.context.as_deref();
-    match &settings.access {
-        ClusterAccess::File(path) => from_files(&[environment.working_directory.join(path)], context, environment),
-        ClusterAccess::InCluster => in_cluster(environment),
-        ClusterAccess::Explicit(explicit) => from_settings(explicit, settings.cluster_name.as_deref(), environment),
-        ClusterAccess::Default => {
-            let files = kubeconfig::default_files(environment)?;
-            if !files.is_empty() {
-                from_files(&files, context, environment)
-            } else if Path::new(service_account::FOLDER).join("token").exists() {
-                in_cluster(environment)
-            } else {
-                Err(ConnectError::NoCluster)
-            }
-        }
-    }
-}
-
-fn from_files(files: &[PathBuf], context: Option<&str>, environment: &Environment) -> Result<Access, ConnectError> {
-    let chosen = kubeconfig::choose(files, context)?;
-    let cluster = &chosen.cluster;
-    let wrong = |reason: String| ConnectError::Server { cluster: chosen.cluster_name.clone(), reason };
-    let server = cluster.server.as_deref().ok_or_else(|| wrong("it is missing".to_owned()))?;
-    let server = server_url(server).map_err(wrong)?;
-    let mut config = Config::new(server.as_str().parse().map_err(|error| wrong(format!("{error}")))?);
-    config.root_cert = kubeconfig::certificate_authorities(cluster)?;
-    config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or_default();
-    config.disable_compression = cluster.disable_compression.unwrap_or_default();
-    config.tls_server_name.clone_from(&cluster.tls_server_name);
-    config.proxy_url = proxy_for(&server, cluster.proxy_url.as_deref(), environment)?;
-    config.auth_info = chosen.user;
-    config.default_namespace = chosen.namespace.unwrap_or(config.default_namespace);
-    let token_file = take_token_file(&mut config.auth_info);
-    Ok(Access { config, name: Some(chosen.cluster_name), token_file })
-}
-
-fn from_settings(
-    explicit: &ExplicitAccess,
-    name: Option<&str>,
-    environment: &Environment,
-) -> Result<Access, ConnectError> {
-    let wrong =
-        |reason: String| ConnectError::Server { cluster: name.unwrap_or("kubeconfig.server").to_owned(), reason };
-    let server = server_url(&explicit.server.to_string()).map_err(wrong)?;
-    let mut config = Config::new(server.as_str().parse().map_err(|error| wrong(format!("{error}")))?);
-    let origin = "kubeconfig.cluster-cert";
-    config.root_cert = Some(kubeconfig::decode_certificates(origin, &explicit.cluster_certificate)?);
-    config.proxy_url = proxy_for(&server, None, environment)?;
-    match &explicit.user {
-        ExplicitUser::Token(token) => config.auth_info.token = Some(token.clone()),
-        ExplicitUser::Certificate { certificate, private_key } => {
-            config.auth_info.client_certificate_data = Some(BASE64_STANDARD.encode(certificate));
-            config.auth_info.client_key_data = Some(BASE64_STANDARD.encode(private_key.expose_secret()).into());
-        }
-    }
-    Ok(Access { config, name: None, token_file: None })
-}
-
-fn in_cluster(environment: &Environment) -> Result<Access, ConnectError> {
-    let (config, token_file) = service_account::settings(Path::new(service_account::FOLDER), environment)?;
-    Ok(Access { config, name: None, token_file: Some(token_file) })
-}
-
-/// Token files are read here, because kube sends their line end with the token, which no server accepts.
-fn take_token_file(user: &mut AuthInfo) -> Option<PathBuf> {
-    user.token_file.take().map(PathBuf::from)
+/// A client, and when its credentials expire if that is known.
+pub(super) struct Built {
+    pub(super) client: Client,
+    pub(super) expiry: Option<Timestamp>,
 }
 
 /// Builds a client, with files read on a thread that may block.
-async fn build(config: &Config, token_file: Option<&PathBuf>) -> Result<Client, ConnectError> {
-    let mut config = config.clone();
-    credentials::complete(&mut config.auth_info, token_file.map(PathBuf::as_path)).await?;
+pub(super) async fn build(access: &Access, lifetime: Lifetime) -> Result<Built, ConnectError> {
+    let mut config = access.config.clone();
+    let patience = (lifetime == Lifetime::Resident).then_some(PLUGIN_LIMIT);
+    let expiry = credentials::complete(&mut config.auth_info, access.token_file.as_deref(), patience).await?;
     config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
     // Retrying is decided where it is known what a request is for.
     config.default_retry = false;
     let built = tokio::task::spawn_blocking(move || ClientBuilder::try_from(config).map(ClientBuilder::build)).await;
-    built.map_err(|error| ConnectError::Client(error.to_string()))?.map_err(|error| explain(&error))
+    let client = built.map_err(|error| ConnectError::Client(error.to_string()))?.map_err(|error| explain(&error))?;
+    Ok(Built { client, expiry })
 }
 
 /// kube's error in our words.
@@ -400,6 +353,7 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     use super::*;
+    use crate::cluster::access::names_somebody;
 
     fn kubeconfig_with_user(user: &str) -> String {
         format!(
@@ -444,7 +398,7 @@ mod tests {
         let script = format!("echo run >> {}; echo 'status: {{token: t}}'", runs.display());
         let user = format!("{{exec: {{command: sh, args: [-c, \"{script}\"], interactiveMode: Never}}}}");
         let connection = open(&kubeconfig_with_user(&user)).await.expect("complete");
-        let (_, generation) = connection.client();
+        let generation = connection.current().generation;
 
         let (one, other) = tokio::join!(connection.renew(generation), connection.renew(generation));
 
@@ -489,6 +443,6 @@ mod tests {
     async fn credentials_are_not_sent_without_tls() {
         let kubeconfig = kubeconfig_with_user("{token: t, exec: {command: no-such-plugin}}").replace("https", "http");
         let connection = open(&kubeconfig).await.expect("nothing is run or read");
-        assert!(!names_somebody(&connection.config.auth_info));
+        assert!(!names_somebody(&connection.current().access.config.auth_info));
     }
 }

@@ -3,19 +3,23 @@
 //! A plugin is a program that prints an `ExecCredential` (client.authentication.k8s.io). It is run here, once each time
 //! credentials are wanted: kube would run it three times for one client, which asks a person to log in three times, and
 //! its errors repeat what the plugin printed, which is where the token is. Nothing that a plugin printed as credentials
-//! is ever repeated. There is no bound on its time, because a person may have to log in; a run that is told to stop ends
-//! it. A token that no request can carry is refused before there is a request.
+//! is ever repeated. A run waits for it without a bound, because a person may have to log in; one that is told to stop
+//! ends it. The resident agent, where nobody is at the keyboard, gives it a minute. A token that no request can carry is
+//! refused before there is a request.
 
 use std::io::IsTerminal;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use http::HeaderValue;
+use jiff::Timestamp;
 use kube::config::{AuthInfo, ExecConfig, ExecInteractiveMode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::process::Command;
+use tokio::time::timeout;
 
 use super::connect::ConnectError;
 use super::request::shorten;
@@ -26,17 +30,26 @@ struct ExecCredential {
     status: Option<Status>,
 }
 
-/// Who one is: by a token, by a client certificate, or by both.
+/// Who one is: by a token, by a client certificate, or by both; and until when.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Status {
+    expiration_timestamp: Option<String>,
     token: Option<SecretString>,
     client_certificate_data: Option<String>,
     client_key_data: Option<SecretString>,
 }
 
 /// Reads the token file and runs the plugin of `user`, where it has one, so that all credentials are in `user` itself.
-pub(crate) async fn complete(user: &mut AuthInfo, token_file: Option<&Path>) -> Result<(), ConnectError> {
+///
+/// A plugin that nobody can answer is ended after `patience`; `None` is no bound. Gives the time at which the plugin says
+/// that its credentials expire, if it does.
+pub(crate) async fn complete(
+    user: &mut AuthInfo,
+    token_file: Option<&Path>,
+    patience: Option<Duration>,
+) -> Result<Option<Timestamp>, ConnectError> {
+    let mut expiry = None;
     if let Some(token) = &user.token {
         let wrong = |reason| ConnectError::Token { origin: "the user's entry".to_owned(), reason };
         user.token = Some(sendable(token.expose_secret()).map_err(wrong)?);
@@ -53,14 +66,16 @@ pub(crate) async fn complete(user: &mut AuthInfo, token_file: Option<&Path>) -> 
         && user.token.is_none()
         && user.username.is_none()
     {
-        let status = run(&exec).await?;
+        let status = run(&exec, patience).await?;
+        // A time in another form is not worth a failure: the server says as well when credentials have expired.
+        expiry = status.expiration_timestamp.and_then(|time| time.parse().ok());
         user.token = status.token;
         if let (Some(certificate), Some(key)) = (status.client_certificate_data, status.client_key_data) {
             user.client_certificate_data = Some(BASE64_STANDARD.encode(certificate));
             user.client_key_data = Some(BASE64_STANDARD.encode(key.expose_secret()).into());
         }
     }
-    Ok(())
+    Ok(expiry)
 }
 
 fn read_token(file: &Path) -> Result<SecretString, String> {
@@ -76,13 +91,10 @@ fn sendable(token: &str) -> Result<SecretString, String> {
     }
 }
 
-async fn run(exec: &ExecConfig) -> Result<Status, ConnectError> {
+async fn run(exec: &ExecConfig, patience: Option<Duration>) -> Result<Status, ConnectError> {
     let name = exec.command.clone().unwrap_or_default();
     let failed = |reason: String| ConnectError::PluginFailed { command: name.clone(), reason };
-    let output = command(exec, &name).output().await.map_err(|error| {
-        let hint = exec.install_hint.as_ref().map(|hint| format!(". {}", shorten(hint))).unwrap_or_default();
-        ConnectError::PluginMissing { command: name.clone(), reason: error.to_string(), hint }
-    })?;
+    let output = output(exec, &name, patience).await?;
     if !output.status.success() {
         let said = shorten(String::from_utf8_lossy(&output.stderr).trim());
         let said = if said.is_empty() { said } else { format!(": {said}") };
@@ -104,9 +116,33 @@ async fn run(exec: &ExecConfig) -> Result<Status, ConnectError> {
     }
 }
 
+async fn output(exec: &ExecConfig, name: &str, patience: Option<Duration>) -> Result<Output, ConnectError> {
+    // Dropped, it ends the plugin.
+    let running = command(exec, name).output();
+    let output = match patience.filter(|_| !is_interactive(exec)) {
+        None => running.await,
+        Some(limit) => timeout(limit, running).await.map_err(|_| ConnectError::PluginFailed {
+            command: name.to_owned(),
+            reason: format!("it did not end within {} s", limit.as_secs()),
+        })?,
+    };
+    output.map_err(|error| {
+        let hint = exec.install_hint.as_ref().map(|hint| format!(". {}", shorten(hint))).unwrap_or_default();
+        ConnectError::PluginMissing { command: name.to_owned(), reason: error.to_string(), hint }
+    })
+}
+
+fn may_ask(exec: &ExecConfig) -> bool {
+    exec.interactive_mode != Some(ExecInteractiveMode::Never)
+}
+
+/// Whether a plugin can have an answer of somebody.
+fn is_interactive(exec: &ExecConfig) -> bool {
+    may_ask(exec) && std::io::stdin().is_terminal()
+}
+
 fn command(exec: &ExecConfig, name: &str) -> Command {
-    let may_ask = exec.interactive_mode != Some(ExecInteractiveMode::Never);
-    let interactive = may_ask && std::io::stdin().is_terminal();
+    let interactive = is_interactive(exec);
     let mut command = Command::new(name);
     command.args(exec.args.iter().flatten());
     let variables = exec.env.iter().flatten();
@@ -119,7 +155,7 @@ fn command(exec: &ExecConfig, name: &str) -> Command {
     command.env("KUBERNETES_EXEC_INFO", info.to_string());
     command.stdin(if interactive { Stdio::inherit() } else { Stdio::null() });
     // One that may ask the user needs a way to speak; what another says is for the error, where it would be lost else.
-    command.stderr(if may_ask { Stdio::inherit() } else { Stdio::piped() });
+    command.stderr(if may_ask(exec) { Stdio::inherit() } else { Stdio::piped() });
     command.kill_on_drop(true);
     command
 }
@@ -155,7 +191,7 @@ mod tests {
     }
 
     async fn failure(mut user: AuthInfo) -> String {
-        let error = complete(&mut user, None).await.expect_err("refused");
+        let error = complete(&mut user, None, None).await.expect_err("refused");
         assert!(!format!("{error} {error:?}").contains("s3cret-canary"), "{error:?}");
         error.to_string()
     }
@@ -167,7 +203,7 @@ mod tests {
         let mut user =
             plugin(&format!("echo run >> '{}'; echo '{{\"status\": {{\"token\": \"t\"}}}}'", runs.display()));
 
-        complete(&mut user, None).await.expect("credentials");
+        complete(&mut user, None, None).await.expect("credentials");
 
         assert_eq!(secret(user.token.as_ref()), Some("t"));
         assert!(user.exec.is_none(), "it would be run again");
@@ -179,7 +215,7 @@ mod tests {
         let mut user =
             plugin(r#"echo '{"status": {"token": "t", "clientCertificateData": "C", "clientKeyData": "K"}}'"#);
 
-        complete(&mut user, None).await.expect("credentials");
+        complete(&mut user, None, None).await.expect("credentials");
 
         let decoded = |base64: &str| String::from_utf8(BASE64_STANDARD.decode(base64).expect("base64")).expect("text");
         assert_eq!(secret(user.token.as_ref()), Some("t"));
@@ -192,7 +228,7 @@ mod tests {
         let mut user =
             plugin(r#"echo '{"status": {"token": "", "clientCertificateData": "C", "clientKeyData": "K"}}'"#);
 
-        complete(&mut user, None).await.expect("credentials");
+        complete(&mut user, None, None).await.expect("credentials");
 
         assert_eq!(secret(user.token.as_ref()), None);
         assert!(user.client_certificate_data.is_some());
@@ -205,7 +241,7 @@ mod tests {
         let variables = vec![HashMap::from(variable("AUDIENCE", "prod"))];
         user.exec = user.exec.map(|exec| ExecConfig { env: Some(variables), ..exec });
 
-        complete(&mut user, None).await.expect("credentials");
+        complete(&mut user, None, None).await.expect("credentials");
 
         assert_eq!(
             secret(user.token.as_ref()),
@@ -234,7 +270,7 @@ mod tests {
     #[tokio::test]
     async fn a_token_of_the_kubeconfig_makes_the_plugin_unnecessary() {
         let mut user = AuthInfo { token: Some("t".into()), ..plugin("exit 3") };
-        complete(&mut user, None).await.expect("credentials");
+        complete(&mut user, None, None).await.expect("credentials");
         assert_eq!(secret(user.token.as_ref()), Some("t"));
     }
 
@@ -246,7 +282,7 @@ mod tests {
         for (mut user, token_file, token) in
             [(with_token("in-place\n"), None, "in-place"), (AuthInfo::default(), Some(file.as_path()), "from-file")]
         {
-            complete(&mut user, token_file).await.expect("credentials");
+            complete(&mut user, token_file, None).await.expect("credentials");
             assert_eq!(secret(user.token.as_ref()), Some(token));
         }
     }

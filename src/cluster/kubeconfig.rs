@@ -22,6 +22,7 @@ const VARIABLE: &str = "KUBECONFIG";
 /// A chosen context: where and as whom.
 #[derive(Debug)]
 pub(crate) struct Chosen {
+    pub(crate) context: String,
     pub(crate) cluster_name: String,
     pub(crate) cluster: Cluster,
     pub(crate) user: AuthInfo,
@@ -87,7 +88,7 @@ pub(crate) fn choose(files: &[PathBuf], context: Option<&str>) -> Result<Chosen,
         exec.cluster = Some(info);
     }
     let namespace = chosen.namespace.filter(|namespace| !namespace.is_empty());
-    Ok(Chosen { cluster_name: chosen.cluster, cluster, user, namespace })
+    Ok(Chosen { context: wanted.to_owned(), cluster_name: chosen.cluster, cluster, user, namespace })
 }
 
 /// The names of all contexts in `files`, for completion. Unreadable files have none.

@@ -169,7 +169,7 @@ impl<'a> Api<'a> {
         accept: Accept,
         body: Bytes,
     ) -> Result<(Response<Body>, u64), RequestError> {
-        let (client, generation) = self.connection.client();
+        let (client, generation) = self.connection.fresh().await;
         let is_watch = accept == Accept::Watch;
         let accept = match accept {
             Accept::Protobuf => "application/vnd.kubernetes.protobuf,application/json;q=0.5",
@@ -190,7 +190,10 @@ impl<'a> Api<'a> {
         let response = tokio::time::timeout(self.timeout, client.send(request))
             .await
             .map_err(|_| RequestError::TimedOut(self.timeout))?
-            .map_err(|error| RequestError::Unreachable { server: self.connection.server(), reason: reason(&error) })?;
+            .map_err(|error| {
+                self.connection.suspect();
+                RequestError::Unreachable { server: self.connection.server(), reason: reason(&error) }
+            })?;
         Ok((response, generation))
     }
 
