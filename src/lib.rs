@@ -12,6 +12,8 @@ pub mod admin;
 pub mod agent;
 pub mod anchore;
 pub mod batching;
+#[cfg(test)]
+mod captured_log;
 pub mod cli;
 pub mod cluster;
 pub mod config;

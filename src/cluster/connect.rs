@@ -197,22 +197,22 @@ impl ConnectError {
 impl Connection {
     /// Prepares access to the configured cluster for one run.
     pub async fn open(settings: &KubeconfigConfig, environment: &Environment) -> Result<Self, ConnectError> {
-        Self::open_for(Lifetime::OneRun, settings, environment).await
+        Self::open_at(Source::choose(settings, environment)?, Lifetime::OneRun, settings, environment).await
     }
 
     /// Prepares access to the configured cluster for as long as the program runs: what changes in the files that access
     /// comes from, and credentials of plugins that are about to expire, are renewed before the next request. Plugins
     /// that nobody can answer are ended after a minute.
     pub async fn open_resident(settings: &KubeconfigConfig, environment: &Environment) -> Result<Self, ConnectError> {
-        Self::open_for(Lifetime::Resident, settings, environment).await
+        Self::open_at(Source::choose(settings, environment)?, Lifetime::Resident, settings, environment).await
     }
 
-    async fn open_for(
+    pub(super) async fn open_at(
+        source: Source,
         lifetime: Lifetime,
         settings: &KubeconfigConfig,
         environment: &Environment,
     ) -> Result<Self, ConnectError> {
-        let source = Source::choose(settings, environment)?;
         let (access, fingerprint) = match lifetime {
             // What is read once may be a pipe.
             Lifetime::OneRun => (source.access(environment)?, Fingerprint::of(Vec::new())),

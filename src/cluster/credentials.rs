@@ -267,6 +267,28 @@ mod tests {
         assert!(message.starts_with(&wanted), "{message}");
     }
 
+    #[rstest]
+    #[case::in_json(r#"{"status": {"token": "t", "expirationTimestamp": "2030-01-01T00:00:00Z"}}"#, true)]
+    #[case::in_yaml("status: {token: t, expirationTimestamp: 2030-01-01T01:00:00+01:00}", true)]
+    #[case::in_no_known_form("status: {token: t, expirationTimestamp: soon}", false)]
+    #[case::left_out("status: {token: t}", false)]
+    #[tokio::test]
+    async fn a_plugin_may_say_how_long_its_credentials_last(#[case] answer: &str, #[case] is_known: bool) {
+        let mut user = plugin(&format!("echo '{answer}'"));
+        let expiry = complete(&mut user, None, None).await.expect("credentials");
+        let time = "2030-01-01T00:00:00Z".parse().expect("a time");
+        assert_eq!((secret(user.token.as_ref()), expiry), (Some("t"), is_known.then_some(time)));
+    }
+
+    // The clock goes forward by itself whenever nothing else happens, and nothing does.
+    #[tokio::test(start_paused = true)]
+    async fn a_plugin_that_does_not_end_is_ended() {
+        let mut user = plugin("exec sleep 1000");
+        let error = complete(&mut user, None, Some(Duration::from_mins(1))).await.expect_err("it never ends");
+        let wanted = "the credential plugin \"sh\" of the kubeconfig gave no credentials: it did not end within 60 s";
+        assert_eq!(error.to_string(), wanted);
+    }
+
     #[tokio::test]
     async fn a_token_of_the_kubeconfig_makes_the_plugin_unnecessary() {
         let mut user = AuthInfo { token: Some("t".into()), ..plugin("exit 3") };

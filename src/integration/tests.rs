@@ -3,9 +3,7 @@
 //! Time is real, for there are sockets: the waits are so short that nobody waits for them, or so long that a test would
 //! never end if they were begun when they should not.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -22,6 +20,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::anchore::loopback::{Loopback, Received, client_of, response, settings};
+use crate::captured_log::Log;
 use crate::cluster::identity::Deployment;
 use crate::config::routes::RoutingConfig;
 use crate::config::secret::{Credentials, TextSource};
@@ -520,35 +519,6 @@ async fn a_request_under_way_is_finished_when_the_agent_stops_and_no_other_begin
     running.ends().await;
     assert_eq!(counts.health.accepted(), 1);
     assert!(arrivals.try_recv().is_err(), "no other report was sent");
-}
-
-/// What is logged on this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn start(&self) -> tracing::subscriber::DefaultGuard {
-        let log = self.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-
-    /// The lines above the level of information.
-    fn alarms(&self) -> Vec<String> {
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let text = String::from_utf8(bytes).expect("UTF-8");
-        text.lines().filter(|line| line.contains("ERROR") || line.contains("WARN")).map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        io::Write::write(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[tokio::test]
