@@ -14,6 +14,7 @@ pub mod tls;
 mod connect;
 mod endpoint;
 mod exchange;
+mod pool;
 mod stubborn;
 mod version;
 
@@ -33,19 +34,18 @@ use http::header::{
     USER_AGENT,
 };
 use http::{HeaderValue, Method, Request, StatusCode};
-use hyper_util::client::legacy;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use url::Url;
 
 use self::answer::{BodyEnd, Words};
-use self::connect::{Connector, Proxies};
+use self::connect::Proxies;
 use self::endpoint::ApiGeneration;
 use self::error::{Refusal, SendError, TransportError};
-use self::exchange::{Answer, HttpClient, Patience};
+use self::exchange::{Answer, Patience};
 use self::payload::{Payload, PayloadBody};
+use self::pool::Pool;
 use self::tls::TlsError;
 use crate::config::anchore::AnchoreConfig;
 use crate::proxy::ProxyError;
@@ -54,9 +54,6 @@ use crate::proxy::ProxyError;
 const ACCOUNT_HEADER: HeaderName = HeaderName::from_static("x-anchore-account");
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("anchore-k8s-inventory/", env!("CARGO_PKG_VERSION")));
-
-/// The server closes connections that were idle for 5 s; one kept longer would break under the next request.
-const IDLE_CONNECTION_LIMIT: Duration = Duration::from_secs(4);
 
 const MOST_REDIRECTS: usize = 3;
 
@@ -93,7 +90,7 @@ pub enum ClientError {
 /// A connection pool to one Anchore Enterprise, and what was learnt about it.
 #[derive(Debug)]
 pub struct Client {
-    http: HttpClient,
+    pool: Pool,
     base: Url,
     timeout: Option<Duration>,
     proxies: Proxies,
@@ -103,21 +100,16 @@ pub struct Client {
 
 impl Client {
     /// A client of the server in `settings`. `variables` is the environment, which may name a proxy. Reads the files of
-    /// certificates; contacts nothing.
+    /// certificates, and reads them again before a request when they have changed; contacts nothing.
     ///
     /// # Errors
     /// A certificate, key or proxy cannot be used.
     pub fn new(settings: &AnchoreConfig, variables: &BTreeMap<String, String>) -> Result<Self, ClientError> {
         let proxies = Proxies::new(&settings.http.proxy, variables);
         proxies.of(&settings.url)?;
-        let is_https = settings.url.scheme() == "https";
-        let tls = tls::client_config(&settings.http, is_https)?;
-        let http = legacy::Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE_CONNECTION_LIMIT)
-            .pool_timer(TokioTimer::new())
-            .build(Connector::new(tls, proxies.clone(), settings.http.timeout));
+        let pool = Pool::new(settings, proxies.clone(), variables)?;
         Ok(Self {
-            http,
+            pool,
             base: settings.url.clone(),
             timeout: settings.http.timeout,
             proxies,
@@ -170,7 +162,7 @@ impl Client {
         let request = self.request(Method::GET, url, nothing)?;
         // Connecting and answering may each take the whole of the limit.
         let patience = Patience { step: self.timeout, answer: self.timeout.map(|limit| limit.saturating_mul(2)) };
-        exchange::exchange(&self.http, request, progress, patience, &self.peer(url)).await
+        exchange::exchange(&self.pool.client().await, request, progress, patience, &self.peer(url)).await
     }
 
     async fn post(
@@ -207,7 +199,8 @@ impl Client {
             headers.insert(ACCOUNT_HEADER, account.clone());
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             let patience = Patience::for_body(self.timeout, document.byte_len());
-            let answer = exchange::exchange(&self.http, request, progress, patience, &self.peer(&url)).await?;
+            let answer =
+                exchange::exchange(&self.pool.client().await, request, progress, patience, &self.peer(&url)).await?;
             if !answer.status.is_redirection() {
                 return Ok((url, answer));
             }

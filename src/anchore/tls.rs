@@ -1,8 +1,8 @@
 //! Whom we trust and who we are on TLS connections to Anchore.
 //!
 //! The authorities are the system's (`SSL_CERT_FILE` and `SSL_CERT_DIR` replace them) and those of
-//! `anchore.http.ca-file`. Every file is read when the client is made; one that cannot be used is an error that names
-//! it, never a connection that trusts less or more than was asked for.
+//! `anchore.http.ca-file`. Every file is read when the client is made and, by [`super::pool`], when it has changed; one
+//! that cannot be used is an error that names it, never a connection that trusts less or more than was asked for.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,10 +49,6 @@ pub(crate) fn client_config(settings: &HttpConfig, needs_authorities: bool) -> R
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let builder = if settings.insecure {
-        tracing::warn!(
-            "anchore.http.insecure is set: the certificate of Anchore Enterprise is not verified, anyone on the way can \
-             read the credentials"
-        );
         builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate { provider }))
     } else {
         builder.with_root_certificates(authorities(settings, needs_authorities)?)
