@@ -86,6 +86,16 @@ pub struct Unread {
     forbidden: bool,
 }
 
+impl CollectError {
+    /// Whether rights are missing.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Namespaces(unread) | Self::Pods(unread) => unread.forbidden,
+            Self::NoneExists(_) => false,
+        }
+    }
+}
+
 /// Collects one snapshot.
 pub async fn collect(
     connection: &Connection,

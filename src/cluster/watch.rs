@@ -7,9 +7,11 @@
 mod carried;
 mod compact;
 mod delays;
+mod departure;
 mod engine;
 mod follow;
 mod frames;
+mod listing;
 mod nodes;
 mod picture;
 mod sources;
@@ -65,11 +67,13 @@ pub struct WatchLimits {
     pub silence: Duration,
     /// Nodes are listed no more often than this.
     pub nodes: Duration,
+    /// The first wait after a failure, which doubles to thirty times that.
+    pub first_wait: Duration,
 }
 
 impl Default for WatchLimits {
     fn default() -> Self {
-        Self { silence: Duration::from_secs(90), nodes: Duration::from_mins(5) }
+        Self { silence: Duration::from_secs(90), nodes: Duration::from_mins(5), first_wait: Duration::from_secs(1) }
     }
 }
 
@@ -242,8 +246,15 @@ impl Observer {
     /// The cluster now. Sources that are not watched are listed first. Those that have not been confirmed for longer
     /// than `longest_unconfirmed` fail the picture, or cost it their own namespace where each is read by itself.
     pub async fn picture(&self, taken_at: Timestamp, longest_unconfirmed: Duration) -> Result<Picture, NoPicture> {
-        let engine = self.engine.borrow().clone();
-        let (facts, next) = engine.facts(&self.shared, taken_at, longest_unconfirmed).await;
+        let (engine, (facts, next)) = loop {
+            let engine = self.engine.borrow().clone();
+            tokio::select! {
+                biased;
+                facts = engine.facts(&self.shared, taken_at, longest_unconfirmed) => break (engine, facts),
+                // Nobody follows the sources any more that were asked.
+                () = self.engine_changed(&engine) => {}
+            }
+        };
         if let Some(next) = next {
             self.engine.send_replace(next);
         }

@@ -6,16 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::cluster::snapshot::{Namespace, Pod};
-use crate::cluster::strings::Symbol;
+use crate::cluster::snapshot::{Container, Namespace, Pod, Uid};
 
 /// Most pods that are carried. What exceeds it is counted, the oldest first.
 const MOST: usize = 10_000;
+
+/// A pod whose namespace is not known for so many pictures is given up: the namespace came and went unseen.
+const MOST_UNPLACED: u8 = 3;
 
 /// The pods that are carried, in the order in which they stopped.
 #[derive(Debug, Default)]
 pub(crate) struct Carried {
     debts: BTreeMap<u64, Debt>,
+    /// The debts of each pod.
+    by_pod: BTreeSet<(Uid, u64)>,
     next: u64,
     dropped: u64,
 }
@@ -29,19 +33,29 @@ pub(crate) struct Debt {
     pub(crate) namespace: Option<Namespace>,
     /// The accounts that still have to accept it; `None` before it was routed.
     pub(crate) owed_to: Option<BTreeSet<Arc<str>>>,
+    /// How many pictures could not hold it for want of its namespace.
+    unplaced: u8,
 }
 
 impl Carried {
-    /// Carries a pod from now on.
-    pub(crate) fn add(&mut self, pod: Pod, namespace: Option<Namespace>) {
-        // A pod without a proper uid cannot be reported, and one without containers says nothing.
-        if pod.uid.is_none() || pod.containers.iter().all(|container| container.id.is_none()) {
+    /// Carries a pod from now on, with those of its containers that are not carried yet.
+    pub(crate) fn add(&mut self, mut pod: Pod, namespace: Option<Namespace>) {
+        // A pod without a proper uid cannot be reported, nor can a container without an id.
+        let Some(uid) = pod.uid else { return };
+        let is_new = |container: &Container| container.id.is_some() && !self.has(uid, container);
+        if !pod.containers.iter().all(is_new) {
+            pod.containers = pod.containers.iter().filter(|container| is_new(container)).cloned().collect();
+        }
+        if pod.containers.is_empty() {
             return;
         }
-        self.debts.insert(self.next, Debt { pod: Arc::new(pod), namespace, owed_to: None });
+        self.by_pod.insert((uid, self.next));
+        self.debts.insert(self.next, Debt { pod: Arc::new(pod), namespace, owed_to: None, unplaced: 0 });
         self.next += 1;
-        if self.debts.len() > MOST {
-            self.debts.pop_first();
+        if self.debts.len() > MOST
+            && let Some(oldest) = self.debts.keys().next().copied()
+        {
+            self.remove(oldest);
             self.dropped += 1;
         }
     }
@@ -49,10 +63,9 @@ impl Carried {
     /// Notes which accounts get a pod, when it is reported for the first time. One that nobody gets is not carried on.
     pub(crate) fn route(&mut self, id: u64, accounts: &BTreeSet<Arc<str>>) {
         let Some(debt) = self.debts.get_mut(&id).filter(|debt| debt.owed_to.is_none()) else { return };
+        debt.owed_to = Some(accounts.clone());
         if accounts.is_empty() {
-            self.debts.remove(&id);
-        } else {
-            debt.owed_to = Some(accounts.clone());
+            self.remove(id);
         }
     }
 
@@ -62,7 +75,19 @@ impl Carried {
             let Some(owed_to) = self.debts.get_mut(id).and_then(|debt| debt.owed_to.as_mut()) else { continue };
             owed_to.remove(account);
             if owed_to.is_empty() {
-                self.debts.remove(id);
+                self.remove(*id);
+            }
+        }
+    }
+
+    /// A picture could not hold these, because their namespaces are not known.
+    pub(crate) fn are_unplaced(&mut self, ids: &[u64]) {
+        for id in ids {
+            let Some(debt) = self.debts.get_mut(id) else { continue };
+            debt.unplaced += 1;
+            if debt.unplaced >= MOST_UNPLACED {
+                self.remove(*id);
+                self.dropped += 1;
             }
         }
     }
@@ -83,10 +108,16 @@ impl Carried {
         }
     }
 
-    /// Whether a container of this name and image is carried for this pod already.
-    pub(crate) fn has_image(&self, pod: &Pod, name: Symbol, image: u32) -> bool {
-        let of_pod = self.debts.values().rev().filter(|debt| debt.pod.uid == pod.uid);
-        of_pod.flat_map(|debt| &debt.pod.containers).any(|container| container.name == name && container.image == image)
+    /// Whether this container of this pod is carried already.
+    fn has(&self, uid: Uid, container: &Container) -> bool {
+        let of_pod = self.by_pod.range((uid, 0)..=(uid, u64::MAX)).filter_map(|(_, id)| self.debts.get(id));
+        of_pod.flat_map(|debt| &debt.pod.containers).any(|carried| carried.id == container.id)
+    }
+
+    fn remove(&mut self, id: u64) {
+        if let Some(uid) = self.debts.remove(&id).and_then(|debt| debt.pod.uid) {
+            self.by_pod.remove(&(uid, id));
+        }
     }
 
     /// How many pods are carried.

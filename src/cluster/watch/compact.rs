@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::store::{HeldNamespace, HeldPod, Store};
+use super::store::{FormerNamespace, HeldNamespace, HeldPod, Store};
 use crate::cluster::collect::Collection;
 use crate::cluster::intake::Tables;
-use crate::cluster::snapshot::{Container, ContainerId, ImageFacts, Metadata, Namespace, Node, NodeAccess, Pod};
+use crate::cluster::snapshot::{Container, ContainerId, ImageFacts, Metadata, Namespace, Node, Pod};
 use crate::cluster::strings::{Symbol, Texts};
 
 /// Texts may grow by half, and by this many bytes, before those out of use are let go.
@@ -32,7 +32,8 @@ impl Store {
         }
     }
 
-    fn compact(&mut self) {
+    /// Lets go of texts out of use.
+    pub(super) fn compact(&mut self) {
         let rules = &self.rules;
         let fresh = Tables::new(&rules.metadata, rules.account_label_key.as_deref()).selecting(&rules.selectors);
         let old = std::mem::replace(&mut self.tables, fresh);
@@ -56,6 +57,10 @@ impl Store {
             self.pods.insert_unique(key(&held), held, key);
         }
         self.nodes = self.nodes.iter().map(|node| moving.node(node)).collect();
+        for (_, former) in std::mem::take(&mut self.former) {
+            let namespace = moving.namespace(&former.namespace);
+            self.former.insert(namespace.name, FormerNamespace { namespace, ..former });
+        }
         let moving = std::cell::RefCell::new(moving);
         self.carried.rewrite(|pod| moving.borrow_mut().pod(pod), |namespace| moving.borrow_mut().namespace(namespace));
         self.compact_bytes = self.tables.strings.byte_len();
@@ -73,25 +78,21 @@ impl Store {
         let unreadable: HashSet<Symbol> =
             snapshot.unreadable.iter().map(|one| tables.strings.intern(&one.namespace)).collect();
         for namespace in namespaces {
+            let name = namespace.name;
+            if self.namespaces.get(&name).is_some_and(|held| held.namespace.uid != namespace.uid) {
+                self.lose_pods(|held| held.pod.namespace == name);
+            }
             self.hold_namespace(namespace, None, Some(list));
         }
         for pod in pods {
             self.hold(pod, None, true, Some(list.number()));
         }
-        let is_gone = |held: &HeldNamespace, name: &Symbol| held.list != list.number() && !unreadable.contains(name);
-        let gone: Vec<Symbol> =
-            self.namespaces.iter().filter(|(name, held)| is_gone(held, name)).map(|(name, _)| *name).collect();
-        for name in gone {
-            self.lose_namespace(name);
-        }
+        // Pods first, while the namespaces that they were in are known.
         self.lose_pods(|held| held.list != list.number() && !unreadable.contains(&held.pod.namespace));
-        self.compact_when_due();
-        match &snapshot.node_access {
-            NodeAccess::Read => self.nodes = nodes,
-            NodeAccess::Forbidden => self.nodes.clear(),
-            NodeAccess::Failed(_) => {}
-        }
+        self.lose_namespaces(|held, name| held.list != list.number() && !unreadable.contains(&name), None);
+        self.nodes = nodes;
         self.node_access = snapshot.node_access.clone();
+        self.compact_when_due();
     }
 }
 

@@ -253,7 +253,7 @@ async fn list_facts(shared: &Shared, source: &Source, taken_at: Timestamp) -> Re
     let collection = match collect(&shared.connection, settings, &shared.progress).await {
         Ok(collection) => collection,
         Err(error) => {
-            source.failed(&RequestError::CutOff(error.to_string()));
+            source.failed_because(error.to_string(), error.is_refusal());
             return Err(error.into());
         }
     };

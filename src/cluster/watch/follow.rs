@@ -12,11 +12,12 @@ use tokio::time::{Instant, sleep};
 use super::Shared;
 use super::delays::{Delays, seconds_within};
 use super::frames::{Event, EventKind, Frames};
+use super::listing::{NamespaceIntake, PodIntake, StoreIntake};
 use super::sources::{Source, SourceKind};
-use super::store::{ListMark, Store};
-use crate::cluster::list::{self, Intake, Mark, version};
+use super::store::Store;
+use crate::cluster::list::{self, version};
 use crate::cluster::request::{Accept, RequestError};
-use crate::cluster::wire::{self, Encoding, ListMeta, as_text, decode_item};
+use crate::cluster::wire::{self, Encoding, as_text, decode_item};
 
 /// So many lists that are older than what is known mean that the cluster went back in time (an etcd restored from a
 /// backup), not that one server of several lags behind.
@@ -50,6 +51,8 @@ pub(crate) struct Follower<'a> {
 enum End {
     /// It may go on where it was.
     Resume(Option<RequestError>),
+    /// It may go on where it was, but not if this happens again and again.
+    Refused(RequestError),
     /// What comes next can only be known from a list.
     Relist(String),
     /// It may not be watched.
@@ -57,95 +60,115 @@ enum End {
 }
 
 /// How far a source was followed.
+#[derive(Debug, Default)]
 struct Position {
     /// As the server wrote it.
     version: Bytes,
     /// The newest version seen, as far as they can be compared.
     newest: Option<NonZeroU64>,
+    /// No watch has been open since the last complete list.
+    is_fresh: bool,
+    /// So many lists in a row were older than what is known.
+    outdated: u32,
 }
 
 impl Follower<'_> {
     /// Follows for ever, unless it gives up.
     pub(crate) async fn follow(&self) -> NeverAllowed {
-        let mut delays = Delays::default();
-        let mut position = Position { version: Bytes::new(), newest: None };
+        let mut delays = Delays::new(self.shared.limits.first_wait);
+        let mut position = Position::default();
         loop {
             if self.list_until_complete(&mut position, &mut delays).await.is_err() {
                 return NeverAllowed;
             }
-            let mut refused = 0;
-            loop {
-                let began = Instant::now();
-                match self.watch(&mut position, &mut delays).await {
-                    End::Resume(None) => {
-                        refused = 0;
-                        sleep(delays.after_watch(began.elapsed())).await;
-                    }
-                    End::Resume(Some(error)) => {
-                        self.source.failed(&error);
-                        let is_refused = matches!(error, RequestError::Server { .. } | RequestError::Refused { .. });
-                        refused = if is_refused { refused + 1 } else { 0 };
-                        sleep(delays.after(&error)).await;
-                        if refused >= MOST_REFUSED {
-                            break;
-                        }
-                    }
-                    End::Relist(reason) => {
-                        tracing::info!(source = self.source.name(), reason, "reading the list anew");
-                        self.shared.stats.relists.fetch_add(1, Relaxed);
-                        sleep(delays.before_list()).await;
-                        break;
-                    }
-                    End::Forbidden(error) => {
-                        if self.source.goes_on_demand() {
-                            let source = self.source.name();
-                            tracing::warn!(source, "may not be watched, so it is listed for each report: {error}");
-                        }
-                        let demand = self.source.demanded().await;
-                        let listed = self.list(&mut position, false).await;
-                        if let Err(error) = &listed {
-                            self.source.failed(error);
-                        }
-                        self.source.served(demand);
-                    }
-                }
-            }
+            let reason = self.watch_until_lost(&mut position, &mut delays).await;
+            tracing::info!(source = self.source.name(), reason, "reading the list anew");
+            self.shared.stats.relists.fetch_add(1, Relaxed);
+            sleep(delays.before_list()).await;
         }
     }
 
     async fn list_until_complete(&self, position: &mut Position, delays: &mut Delays) -> Result<(), NeverAllowed> {
-        let (mut outdated, mut forbidden) = (0, 0);
-        loop {
-            let error = match self.list(position, outdated >= MOST_OUTDATED).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            outdated += u32::from(error == RequestError::Outdated);
-            forbidden += u32::from(matches!(error, RequestError::Forbidden(_)));
+        let mut forbidden = 0;
+        while let Err(error) = self.list(position).await {
             self.source.failed(&error);
+            forbidden = if matches!(error, RequestError::Forbidden(_)) { forbidden + 1 } else { 0 };
             if self.may_give_up && forbidden >= MOST_FORBIDDEN && !self.source.is_complete() {
                 return Err(NeverAllowed);
             }
             sleep(delays.after(&error)).await;
         }
+        Ok(())
     }
 
-    async fn list(&self, position: &mut Position, is_reset: bool) -> Result<(), RequestError> {
+    /// Watches, again and again, for as long as the state can be known without a list. Gives the reason why it cannot
+    /// any more.
+    async fn watch_until_lost(&self, position: &mut Position, delays: &mut Delays) -> String {
+        let mut refused = 0;
+        loop {
+            let began = Instant::now();
+            match self.watch(position, delays).await {
+                End::Relist(reason) => return reason,
+                End::Resume(None) => {
+                    refused = 0;
+                    sleep(delays.after_watch(began.elapsed())).await;
+                }
+                End::Resume(Some(error)) => {
+                    refused = 0;
+                    self.source.failed(&error);
+                    sleep(delays.after(&error)).await;
+                }
+                End::Refused(error) => {
+                    refused += 1;
+                    self.source.failed(&error);
+                    if refused >= MOST_REFUSED {
+                        return error.to_string();
+                    }
+                    sleep(delays.after(&error)).await;
+                }
+                End::Forbidden(error) => self.list_on_demand(&error, position, delays).await,
+            }
+        }
+    }
+
+    /// Lists once for the next report, because that is not watched. Returns when a watch may be tried again: rights come
+    /// and go.
+    async fn list_on_demand(&self, refusal: &RequestError, position: &mut Position, delays: &mut Delays) {
+        if position.is_fresh {
+            if self.source.goes_on_demand() {
+                let source = self.source.name();
+                tracing::warn!(source, "may not be watched, so it is listed for each report: {refusal}");
+            }
+            let demand = self.source.demanded().await;
+            if let Err(error) = self.list(position).await {
+                self.source.failed(&error);
+                position.is_fresh = false;
+            }
+            self.source.served(demand);
+        } else if let Err(error) = self.list(position).await {
+            // Neither may be done. That lists work is known before anybody waits for one.
+            self.source.failed(&error);
+            sleep(delays.after(&error)).await;
+        }
+    }
+
+    async fn list(&self, position: &mut Position) -> Result<(), RequestError> {
+        let is_reset = position.outdated >= MOST_OUTDATED;
+        let listed = self.list_once(position, is_reset).await;
+        match &listed {
+            Ok(()) => (position.is_fresh, position.outdated) = (true, 0),
+            Err(RequestError::Outdated) => position.outdated += 1,
+            Err(_) => {}
+        }
+        listed
+    }
+
+    async fn list_once(&self, position: &mut Position, is_reset: bool) -> Result<(), RequestError> {
         let began = Instant::now();
         let api = self.shared.api();
         self.shared.learn_version(&api).await;
         let style = self.shared.style();
-        let floor = position.newest.filter(|_| !is_reset);
-        let mark = self.shared.store().begin_list(is_reset);
-        let intake = StoreIntake {
-            shared: self.shared,
-            namespace: self.namespace,
-            mark,
-            floor,
-            is_reset,
-            taken: 0,
-            undecodable: Vec::new(),
-        };
+        let intake = StoreIntake::new(self.shared, self.namespace, position.newest, is_reset);
         self.shared.stats.lists.fetch_add(1, Relaxed);
         position.version = match self.kind {
             SourceKind::Pods => {
@@ -156,9 +179,9 @@ impl Follower<'_> {
             }
             SourceKind::Namespaces => {
                 let mut namespaces = NamespaceIntake(intake);
-                let version = list::list(&api, &self.path(), style, &mut namespaces).await?;
-                self.shared.store().end_namespaces(namespaces.0.mark);
-                version
+                let told = list::list(&api, &self.path(), style, &mut namespaces).await?;
+                namespaces.0.finish_namespaces(version(&told));
+                told
             }
         };
         let seen = version(&position.version);
@@ -185,26 +208,32 @@ impl Follower<'_> {
         );
         let answer = match api.get(&path, Accept::Watch).await {
             Ok(answer) => answer,
-            Err(RequestError::Expired(message)) => return End::Relist(message),
-            Err(error @ RequestError::Forbidden(_)) => return End::Forbidden(error),
-            Err(error) => return End::Resume(Some(error)),
+            Err(error) => return End::of(error),
         };
         let encoding = answer.encoding;
         let mut answer = answer.silent_for(self.shared.limits.silence);
         let mut frames = Frames::new(encoding);
         self.source.opened();
+        position.is_fresh = false;
         self.shared.stats.watches.fetch_add(1, Relaxed);
+        let mut is_silent = true;
         let end = loop {
             match answer.chunk().await {
                 Ok(Some(chunk)) => {
-                    self.source.heard();
+                    is_silent = false;
                     frames.push(&chunk);
                     if let Some(end) = self.take(&mut frames, encoding, position, delays) {
                         break end;
                     }
+                    self.source.heard();
                 }
-                Ok(None) if frames.is_between_events() => break End::Resume(None),
+                Ok(None) if frames.is_between_events() => {
+                    self.source.heard();
+                    break End::Resume(None);
+                }
                 Ok(None) => break End::Resume(Some(RequestError::CutOff("a watch ended within an event".to_owned()))),
+                // Not even bookmarks: a server that went back in time has nothing to say until it is as far again.
+                Err(error @ RequestError::TimedOut(_)) if is_silent => break End::Refused(error),
                 Err(error) => break End::Resume(Some(error)),
             }
         };
@@ -225,17 +254,17 @@ impl Follower<'_> {
             let event = match frames.next() {
                 Ok(Some(event)) => event,
                 Ok(None) => break,
-                Err(error) => return Some(End::Resume(Some(RequestError::Malformed(error.to_string())))),
+                Err(error) => return Some(End::of(RequestError::Malformed(error.to_string()))),
             };
             self.shared.stats.events.fetch_add(1, Relaxed);
             if event.kind == EventKind::Error {
                 return Some(failed_watch(&event.object, encoding));
             }
-            // A watch that gives anything is one that works.
-            delays.reset();
             if let Err(reason) = self.apply(&mut store, event, encoding, position) {
                 return Some(End::Relist(reason));
             }
+            // A watch that gives what it should is one that works.
+            delays.reset();
         }
         store.compact_when_due();
         None
@@ -254,7 +283,7 @@ impl Follower<'_> {
             .metadata
             .unwrap_or_default();
         let told = version(&place.resource_version);
-        if event.kind == EventKind::Bookmark && told.is_some() && told < position.newest {
+        if told.is_some() && told < position.newest {
             return Err("the watch goes back in time".to_owned());
         }
         match (self.kind, event.kind) {
@@ -286,118 +315,28 @@ impl Follower<'_> {
     }
 }
 
+impl End {
+    fn of(error: RequestError) -> Self {
+        match error {
+            RequestError::Expired(message) => Self::Relist(message),
+            RequestError::Forbidden(_) => Self::Forbidden(error),
+            RequestError::Server { .. } | RequestError::Refused { .. } | RequestError::Malformed(_) => {
+                Self::Refused(error)
+            }
+            error => Self::Resume(Some(error)),
+        }
+    }
+}
+
 /// What the `Status` in a watch means.
 fn failed_watch(object: &Bytes, encoding: Encoding) -> End {
     let status = decode_item::<wire::Status>(object.clone(), encoding).unwrap_or_default();
     let message = crate::cluster::request::shorten(&as_text(&status.message));
-    match u16::try_from(status.code).unwrap_or_default() {
-        410 => End::Relist(message),
-        403 => End::Forbidden(RequestError::Forbidden(message)),
-        401 => End::Resume(Some(RequestError::Unauthorized(message))),
-        status @ (429 | 503) => End::Resume(Some(RequestError::Busy { status, message, retry_after: None })),
-        status => End::Resume(Some(RequestError::Server { status, message })),
-    }
-}
-
-/// What the lists of both kinds have in common.
-struct StoreIntake<'a> {
-    shared: &'a Shared,
-    namespace: Option<&'a str>,
-    mark: ListMark,
-    /// A list of an older version does not count.
-    floor: Option<NonZeroU64>,
-    is_reset: bool,
-    taken: usize,
-    /// Namespace, name and reason of each object that does not decode.
-    undecodable: Vec<(String, String, String)>,
-}
-
-/// Takes pods.
-struct PodIntake<'a>(StoreIntake<'a>);
-
-/// Takes namespaces.
-struct NamespaceIntake<'a>(StoreIntake<'a>);
-
-impl Intake for PodIntake<'_> {
-    type Object = wire::Pod;
-
-    fn starts(&mut self, metadata: &ListMeta) -> Result<(), RequestError> {
-        self.0.check(metadata)
-    }
-
-    fn take(&mut self, object: wire::Pod) {
-        self.0.taken += 1;
-        self.0.shared.progress.pod();
-        self.0.shared.store().list_pod(object, self.0.mark);
-    }
-
-    fn undecodable(&mut self, namespace: &str, name: &str, reason: String) -> Result<(), RequestError> {
-        if namespace.is_empty() {
-            return Err(RequestError::Malformed(reason));
-        }
-        self.0.taken += 1;
-        self.0.undecodable.push((namespace.to_owned(), name.to_owned(), reason));
-        Ok(())
-    }
-
-    fn mark(&self) -> Mark {
-        Mark { objects: self.0.taken, undecodable: self.0.undecodable.len() }
-    }
-
-    fn take_back(&mut self, mark: Mark) {
-        self.0.take_back(mark);
-    }
-}
-
-impl Intake for NamespaceIntake<'_> {
-    type Object = wire::Namespace;
-
-    fn starts(&mut self, metadata: &ListMeta) -> Result<(), RequestError> {
-        self.0.check(metadata)
-    }
-
-    fn take(&mut self, object: wire::Namespace) {
-        self.0.taken += 1;
-        self.0.shared.store().namespace_is(&object, Some(self.0.mark));
-    }
-
-    fn undecodable(&mut self, _namespace: &str, _name: &str, reason: String) -> Result<(), RequestError> {
-        Err(RequestError::Malformed(reason))
-    }
-
-    fn mark(&self) -> Mark {
-        Mark { objects: self.0.taken, undecodable: 0 }
-    }
-
-    fn take_back(&mut self, mark: Mark) {
-        self.0.take_back(mark);
-    }
-}
-
-impl StoreIntake<'_> {
-    fn check(&self, metadata: &ListMeta) -> Result<(), RequestError> {
-        match (version(&metadata.resource_version), self.floor) {
-            (Some(told), Some(floor)) if told < floor => Err(RequestError::Outdated),
-            _ => Ok(()),
-        }
-    }
-
-    /// Objects that a broken attempt gave are not taken back, because they are there: the next attempt only decides anew
-    /// which are not.
-    fn take_back(&mut self, mark: Mark) {
-        self.undecodable.truncate(mark.undecodable);
-        self.taken = mark.objects;
-        if mark.objects == 0 {
-            self.mark = self.shared.store().begin_list(self.is_reset);
-        }
-    }
-
-    fn finish_pods(&mut self) {
-        let mut store = self.shared.store();
-        store.forget_undecodable(self.namespace);
-        for (namespace, name, reason) in self.undecodable.drain(..) {
-            store.pod_is_undecodable(&namespace, &name, reason);
-        }
-        store.end_pods(self.mark, self.namespace);
-    }
+    End::of(match u16::try_from(status.code).unwrap_or_default() {
+        410 => RequestError::Expired(message),
+        403 => RequestError::Forbidden(message),
+        401 => RequestError::Unauthorized(message),
+        status @ (429 | 503) => RequestError::Busy { status, message, retry_after: None },
+        status => RequestError::Server { status, message },
+    })
 }

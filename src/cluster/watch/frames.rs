@@ -70,7 +70,10 @@ impl Frames {
 
     /// Whether the stream may end here.
     pub(crate) fn is_between_events(&self) -> bool {
-        self.buffer.iter().all(u8::is_ascii_whitespace)
+        match self.encoding {
+            Encoding::Protobuf => self.buffer.is_empty(),
+            Encoding::Json => self.buffer.iter().all(u8::is_ascii_whitespace),
+        }
     }
 
     fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {

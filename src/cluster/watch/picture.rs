@@ -82,6 +82,7 @@ impl Store {
     fn carried_pods(&mut self, namespaces: &mut Vec<Namespace>) -> Vec<CarriedPod> {
         let mut former: HashMap<(Symbol, Option<Uid>), Symbol> = HashMap::new();
         let mut pods = Vec::with_capacity(self.carried.len());
+        let mut unplaced = Vec::new();
         for (id, debt) in self.carried.iter() {
             let name = debt.pod.namespace;
             let now = self.namespaces.get(&name).map(|held| held.namespace.uid);
@@ -89,7 +90,10 @@ impl Store {
             let pod = match (now, then) {
                 (Some(now), Some(then)) if now == then.uid => Arc::clone(&debt.pod),
                 (Some(_), None) => Arc::clone(&debt.pod),
-                (None, None) => continue,
+                (None, None) => {
+                    unplaced.push(id);
+                    continue;
+                }
                 (now, Some(then)) => {
                     let strings = &mut self.tables.strings;
                     let symbol = *former.entry((name, then.uid)).or_insert_with(|| {
@@ -107,6 +111,7 @@ impl Store {
             };
             pods.push(CarriedPod { id, pod, owed_to: debt.owed_to.clone() });
         }
+        self.carried.are_unplaced(&unplaced);
         pods
     }
 }
@@ -126,13 +131,13 @@ impl Picture {
         let mut pods = Vec::with_capacity(self.pods.len() + carried.len());
         for pod in &self.pods {
             pods.push(match pod.uid.and_then(|uid| carried.remove(&uid)) {
-                Some(ran) => Arc::new(joined(pod, &ran)),
+                Some(ran) => Arc::new(self.joined(pod, &ran)),
                 None => Arc::clone(pod),
             });
         }
         pods.extend(carried.into_values().filter_map(|ran| {
             let (last, earlier) = ran.split_last()?;
-            Some(Arc::new(joined(last, earlier)))
+            Some(Arc::new(self.joined(last, earlier)))
         }));
         let mut namespaces = self.namespaces.clone();
         namespaces.retain(|namespace| !self.former.contains(&namespace.name) || needed.contains(&namespace.name));
@@ -150,13 +155,29 @@ impl Picture {
         .in_order()
     }
 
+    /// A pod with all that ran in it, as one that runs if one of these did.
+    fn joined(&self, pod: &Pod, ran: &[&Pod]) -> Pod {
+        let spec = |image: u32| self.images.get(image as usize).and_then(|facts| facts.spec);
+        let mut containers = pod.containers.to_vec();
+        for carried in ran.iter().flat_map(|ran| &ran.containers) {
+            match containers.iter_mut().find(|known| known.id == carried.id) {
+                None => containers.push(carried.clone()),
+                // A container's image never changes: where the spec names another one by now, that is not started yet.
+                Some(known) if spec(known.image) != spec(carried.image) => known.image = carried.image,
+                Some(_) => {}
+            }
+        }
+        let running = pod.running || ran.iter().any(|ran| ran.running);
+        Pod { containers: containers.into(), running, ..pod.clone() }
+    }
+
     /// The carried pods in one of these namespaces of a snapshot of this picture, by their ids.
     pub fn carried_in(&self, namespaces: &HashSet<Symbol>, account: &str) -> Vec<u64> {
         let here = self.carried.iter().filter(|one| namespaces.contains(&one.pod.namespace) && one.is_owed_to(account));
         here.map(|one| one.id).collect()
     }
 
-    /// Whether `account` has accepted some of the carried pods in these namespaces already.
+    /// Whether something is carried in one of these namespaces that this account does not get, or has accepted already.
     pub fn has_settled_in(&self, namespaces: &HashSet<Symbol>, account: &str) -> bool {
         self.carried.iter().any(|one| namespaces.contains(&one.pod.namespace) && !one.is_owed_to(account))
     }
@@ -171,16 +192,4 @@ impl CarriedPod {
     fn is_owed_to(&self, account: &str) -> bool {
         self.owed_to.as_ref().is_none_or(|accounts| accounts.contains(account))
     }
-}
-
-/// A pod with all that ran in it, as one that runs.
-fn joined(pod: &Pod, ran: &[&Pod]) -> Pod {
-    let mut containers = pod.containers.to_vec();
-    for container in ran.iter().flat_map(|ran| &ran.containers) {
-        if containers.iter().all(|known| known.id != container.id) {
-            containers.push(container.clone());
-        }
-    }
-    let running = pod.running || ran.iter().any(|ran| ran.running);
-    Pod { containers: containers.into(), running, ..pod.clone() }
 }

@@ -9,6 +9,10 @@ use tokio::time::Instant;
 
 use crate::cluster::request::RequestError;
 
+/// A watch that was just opened first brings what had happened before, or that this cannot be known any more: before it
+/// had so much time for that, opening it confirms nothing.
+const CATCHING_UP: Duration = Duration::from_secs(1);
+
 /// What a source gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SourceKind {
@@ -76,11 +80,14 @@ struct Facts {
     state: SourceState,
     /// When the last complete list began.
     listed: Option<Instant>,
-    /// When the last byte of a watch came.
+    /// When the last bytes of a watch came that were not a failure.
     heard: Option<Instant>,
-    is_watched: bool,
+    /// When the watch was opened that is open.
+    opened: Option<Instant>,
     /// It cannot be watched, so it is listed when asked for.
     on_demand: bool,
+    /// That was said.
+    is_told: bool,
     demanded: u64,
     served: u64,
 }
@@ -97,8 +104,9 @@ impl Source {
             state: SourceState::Syncing(None),
             listed: None,
             heard: None,
-            is_watched: false,
+            opened: None,
             on_demand: false,
+            is_told: false,
             demanded: 0,
             served: 0,
         };
@@ -121,9 +129,8 @@ impl Source {
     /// A watch is open.
     pub(crate) fn opened(&self) {
         self.change(|facts| {
-            facts.is_watched = true;
-            facts.on_demand = false;
-            facts.heard = Some(Instant::now());
+            facts.opened = Some(Instant::now());
+            (facts.on_demand, facts.is_told) = (false, false);
             if facts.listed.is_some() {
                 facts.state = SourceState::Synced;
             }
@@ -137,14 +144,19 @@ impl Source {
 
     /// The watch ended.
     pub(crate) fn closed(&self) {
-        self.facts().is_watched = false;
+        self.facts().opened = None;
     }
 
-    /// An attempt to read it failed.
+    /// An attempt to read it failed. It is not listed on demand until that works: it is tried again anyway.
     pub(crate) fn failed(&self, error: &RequestError) {
-        let reason = error.to_string();
         let is_refusal = matches!(error, RequestError::Unauthorized(_) | RequestError::Forbidden(_));
+        self.failed_because(error.to_string(), is_refusal);
+    }
+
+    /// An attempt to read it failed for this reason, which is or is not that the server refused to say more.
+    pub(crate) fn failed_because(&self, reason: String, is_refusal: bool) {
         self.change(|facts| {
+            facts.on_demand = false;
             let since = match &facts.state {
                 SourceState::Stale { since, .. } | SourceState::Blind { since, .. } => *since,
                 _ => Timestamp::now(),
@@ -157,10 +169,11 @@ impl Source {
         });
     }
 
-    /// It is listed when asked for from now on.
+    /// It is listed when asked for from now on. Gives whether that is new, since a watch was open.
     pub(crate) fn goes_on_demand(&self) -> bool {
         let mut facts = self.facts();
-        !std::mem::replace(&mut facts.on_demand, true)
+        facts.on_demand = true;
+        !std::mem::replace(&mut facts.is_told, true)
     }
 
     /// A list that was asked for has ended, either way.
@@ -203,10 +216,14 @@ impl Source {
 
     pub(crate) fn status(&self) -> SourceStatus {
         let facts = self.facts();
-        let is_heard = facts.heard.is_some_and(|heard| heard.elapsed() <= self.silence);
+        let is_heard = facts.opened.is_some_and(|opened| {
+            let is_caught_up = opened.elapsed() >= CATCHING_UP;
+            let heard = facts.heard.filter(|heard| *heard >= opened).or(is_caught_up.then_some(opened));
+            heard.is_some_and(|heard| heard.elapsed() <= self.silence)
+        });
         let confirmed = match facts.listed {
             None => None,
-            Some(_) if facts.is_watched && is_heard => Some(Instant::now()),
+            Some(_) if is_heard => Some(Instant::now()),
             listed => listed.max(facts.heard),
         };
         SourceStatus {
@@ -215,7 +232,7 @@ impl Source {
             namespace: self.namespace.clone(),
             state: facts.state.clone(),
             confirmed,
-            is_watched: facts.is_watched,
+            is_watched: facts.opened.is_some(),
         }
     }
 

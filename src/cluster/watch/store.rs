@@ -4,6 +4,9 @@
 //! Objects are known by namespace and name, and told apart by uid: one that was created again under its name is another
 //! one. An event that is older than what is held changes nothing. Absence deletes only at the end of a complete list
 //! that is not older than what is held.
+//!
+//! Pods and namespaces come over watches of their own, each as fast as it may be. The version at which a namespace was
+//! deleted tells the pods that were in it from those of a later one of that name, whichever news comes first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
@@ -15,11 +18,14 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use super::carried::Carried;
 use crate::cluster::intake::Tables;
 use crate::cluster::list::version;
-use crate::cluster::snapshot::{Container, Namespace, Node, NodeAccess, Pod, Unreadable};
+use crate::cluster::snapshot::{Namespace, Node, NodeAccess, Pod, Unreadable};
 use crate::cluster::strings::Symbol;
 use crate::cluster::wire::{self, as_text};
 use crate::config::metadata::MetadataCollection;
 use crate::config::selectors::NamespaceSelectors;
+
+/// Most namespaces that are gone and still known: news of their pods come within seconds.
+const MOST_FORMER: usize = 1000;
 
 /// What decides which objects are kept, and what of them.
 #[derive(Debug, Clone)]
@@ -41,6 +47,8 @@ pub(crate) struct Store {
     pub(super) nodes: Vec<Node>,
     pub(super) node_access: NodeAccess,
     pub(super) carried: Carried,
+    /// The last namespace of each name that is gone, for news of its pods that come later.
+    pub(super) former: HashMap<Symbol, FormerNamespace>,
     /// Why a pod does not decode, by namespace and name.
     undecodable: BTreeMap<String, BTreeMap<String, String>>,
     /// Number of the newest list.
@@ -53,6 +61,15 @@ pub(super) struct HeldNamespace {
     pub(super) namespace: Namespace,
     pub(super) version: Option<NonZeroU64>,
     pub(super) list: u32,
+}
+
+/// A namespace that is gone.
+pub(super) struct FormerNamespace {
+    pub(super) namespace: Namespace,
+    /// Its pods are of versions before this one.
+    pub(super) until: Option<NonZeroU64>,
+    /// Pods of a later namespace of that name are of versions after that one.
+    pub(super) is_exact: bool,
 }
 
 pub(super) struct HeldPod {
@@ -88,6 +105,7 @@ impl Store {
             nodes: Vec::new(),
             node_access: NodeAccess::Read,
             carried: Carried::default(),
+            former: HashMap::new(),
             undecodable: BTreeMap::new(),
             lists: 0,
             compact_bytes: 0,
@@ -97,6 +115,10 @@ impl Store {
     /// A list begins. `is_reset`: the cluster is known to have gone back in time.
     pub(crate) fn begin_list(&mut self, is_reset: bool) -> ListMark {
         self.lists = self.lists.wrapping_add(1);
+        if is_reset {
+            // Versions from before say nothing of those from now on.
+            self.former.clear();
+        }
         ListMark { number: self.lists, is_reset }
     }
 
@@ -125,16 +147,25 @@ impl Store {
         let found = self.find(last.namespace, last.name).map(|held| (Arc::clone(&held.pod), held.version));
         let Some((pod, held)) = found else { return };
         // What is held may be a younger pod of that name, or a younger state of this one.
-        if pod.uid == last.uid && !is_older(version, held) {
-            self.stops(&pod, Some(&last), true);
-            self.remove(last.namespace, last.name);
+        if is_older(version, held) {
+            return;
         }
+        if pod.uid == last.uid {
+            self.stops((&pod, held), Some(&last), true);
+        } else if version.is_some() && held.is_some() {
+            // The name was free for the pod that this tells of, so the one that is held was gone before.
+            self.stops((&pod, held), None, true);
+        } else {
+            return;
+        }
+        self.remove(last.namespace, last.name);
     }
 
     /// The list of pods is complete: those in `namespace` (everywhere, if it is `None`) that it does not have are gone.
     pub(crate) fn end_pods(&mut self, list: ListMark, namespace: Option<&str>) {
         let scope = namespace.map(|namespace| self.tables.strings.intern(namespace));
         self.lose_pods(|held| held.list != list.number && scope.is_none_or(|scope| scope == held.pod.namespace));
+        self.former.retain(|name, _| scope.is_some_and(|scope| scope != *name));
         self.compact_when_due();
     }
 
@@ -144,12 +175,12 @@ impl Store {
         self.pods.retain(|held| {
             let stays = !is_gone(held);
             if !stays {
-                gone.push(Arc::clone(&held.pod));
+                gone.push((Arc::clone(&held.pod), held.version));
             }
             stays
         });
-        for pod in gone {
-            self.stops(&pod, None, true);
+        for (pod, version) in gone {
+            self.stops((&pod, version), None, true);
         }
     }
 
@@ -169,14 +200,14 @@ impl Store {
         let name = as_text(&object.metadata.as_ref().map(|meta| meta.name.clone()).unwrap_or_default()).into_owned();
         let Some(symbol) = self.tables.strings.find(&name) else { return };
         if self.namespaces.get(&symbol).is_some_and(|held| !is_older(version, held.version)) {
-            self.lose_namespace(symbol);
+            self.lose_namespace(symbol, version, true);
         }
     }
 
-    /// A namespace is not there.
+    /// A namespace is not there. Its pods are for their own source to tell of.
     pub(crate) fn namespace_is_missing(&mut self, name: &str) {
         if let Some(symbol) = self.tables.strings.find(name) {
-            self.lose_namespace(symbol);
+            self.lose_namespace(symbol, None, false);
         }
     }
 
@@ -185,21 +216,29 @@ impl Store {
         self.tables.strings.find(name).is_some_and(|name| self.namespaces.contains_key(&name))
     }
 
-    /// The list of namespaces is complete: those that it does not have are gone.
-    pub(crate) fn end_namespaces(&mut self, list: ListMark) {
-        let gone: Vec<Symbol> =
-            self.namespaces.iter().filter(|(_, held)| held.list != list.number).map(|(name, _)| *name).collect();
+    /// The list of namespaces, of this version, is complete: those that it does not have are gone.
+    pub(crate) fn end_namespaces(&mut self, list: ListMark, version: Option<NonZeroU64>) {
+        self.lose_namespaces(|held, _| held.list != list.number, version);
+    }
+
+    /// These namespaces were gone before this version.
+    pub(super) fn lose_namespaces(
+        &mut self,
+        is_gone: impl Fn(&HeldNamespace, Symbol) -> bool,
+        until: Option<NonZeroU64>,
+    ) {
+        let gone = self.namespaces.iter().filter(|(name, held)| is_gone(held, **name));
+        let gone: Vec<Symbol> = gone.map(|(name, _)| *name).collect();
         for name in gone {
-            self.lose_namespace(name);
+            self.lose_namespace(name, until, true);
         }
     }
 
-    /// A list of nodes, as it ended. A failed one leaves the nodes as they were.
+    /// A list of nodes, as it ended. Without one there are none to report.
     pub(crate) fn set_nodes(&mut self, nodes: Vec<wire::Node>, access: NodeAccess) {
         match access {
             NodeAccess::Read => self.nodes = nodes.into_iter().map(|node| self.tables.node(node)).collect(),
-            NodeAccess::Forbidden => self.nodes.clear(),
-            NodeAccess::Failed(_) => {}
+            NodeAccess::Forbidden | NodeAccess::Failed(_) => self.nodes.clear(),
         }
         self.node_access = access;
     }
@@ -223,7 +262,8 @@ impl Store {
 
     /// Namespaces of which something does not decode.
     pub(crate) fn unreadable(&self) -> impl Iterator<Item = Unreadable> {
-        self.undecodable.iter().filter_map(|(namespace, pods)| {
+        let known = self.undecodable.iter().filter(|(namespace, _)| self.has_namespace(namespace));
+        known.filter_map(|(namespace, pods)| {
             let reason = pods.values().next()?.clone();
             Some(Unreadable { namespace: namespace.clone(), reason })
         })
@@ -243,6 +283,12 @@ impl Store {
     pub(super) fn hold(&mut self, pod: Pod, version: Option<NonZeroU64>, is_reset: bool, list: Option<u32>) {
         let (namespace, name) = (pod.namespace, pod.name);
         let Some(held) = self.find(namespace, name) else {
+            let former = self.former.get(&namespace).filter(|former| former.is_exact);
+            if former.is_some_and(|former| is_older(version, former.until)) {
+                // Late news: it was gone before its namespace was.
+                self.stops((&pod, version), None, true);
+                return;
+            }
             let held = HeldPod { pod: Arc::new(pod), version, list: list.unwrap_or_default() };
             let (hash, hasher) = (self.hash(namespace, name), self.hasher.clone());
             self.pods.insert_unique(hash, held, |held| hasher.hash_one((held.pod.namespace, held.pod.name)));
@@ -252,19 +298,17 @@ impl Store {
         if is_older(version, held.version) && !is_reset {
             return;
         }
-        held.version = version;
+        let version_before = std::mem::replace(&mut held.version, version);
         if *held.pod == pod {
             return;
         }
-        let is_another = held.pod.uid != pod.uid;
-        let before = std::mem::replace(&mut held.pod, Arc::new(pod));
-        if is_another {
-            self.stops(&before, None, true);
-        } else if let Some(now) = self.find(namespace, name).map(|held| Arc::clone(&held.pod)) {
-            self.stops(&before, Some(&now), false);
-        }
+        let now = Arc::new(pod);
+        let before = std::mem::replace(&mut held.pod, Arc::clone(&now));
+        let same = (before.uid == now.uid).then_some(&*now);
+        self.stops((&before, version_before), same, same.is_none());
     }
 
+    /// Keeps the newer one of what is held and what is told of a namespace.
     pub(super) fn hold_namespace(&mut self, namespace: Namespace, version: Option<NonZeroU64>, list: Option<ListMark>) {
         let is_reset = list.is_some_and(|list| list.is_reset);
         let number = list.map(|list| list.number);
@@ -278,48 +322,28 @@ impl Store {
                 held.namespace = namespace;
                 return;
             }
-            self.lose_namespace(namespace.name);
+            // This version is that of its creation, or one soon after.
+            self.lose_namespace(namespace.name, version, false);
+        }
+        if let Some(former) = self.former.get_mut(&namespace.name) {
+            former.until = former.until.or(version);
         }
         let held = HeldNamespace { version, list: number.unwrap_or_default(), namespace };
         self.namespaces.insert(held.namespace.name, held);
     }
 
-    /// A namespace is gone only when all in it is: pods that were not yet said to be gone are.
-    pub(super) fn lose_namespace(&mut self, name: Symbol) {
-        if !self.namespaces.contains_key(&name) {
-            return;
+    /// A namespace is gone. All in it was gone before: with `is_exact` these are its pods of versions before `until`,
+    /// and no others.
+    fn lose_namespace(&mut self, name: Symbol, until: Option<NonZeroU64>, is_exact: bool) {
+        if let Some(until) = until.filter(|_| is_exact) {
+            self.lose_pods(|held| held.pod.namespace == name && is_older(held.version, Some(until)));
         }
-        self.lose_pods(|held| held.pod.namespace == name);
-        self.namespaces.remove(&name);
+        let Some(held) = self.namespaces.remove(&name) else { return };
         self.undecodable.remove(self.tables.strings.get(name));
-    }
-
-    /// `before` is replaced by `now`, or `departs`: what ran of it and does not go on is carried.
-    pub(super) fn stops(&mut self, before: &Pod, now: Option<&Pod>, departs: bool) {
-        let now_containers = now.map_or(&[][..], |now| &now.containers);
-        let goes_on = !departs && now.is_some_and(|now| now.running);
-        let namespace = self.namespaces.get(&before.namespace).map(|held| held.namespace.clone());
-        if before.running && goes_on {
-            let replaced = |container: &&Container| {
-                let same = now_containers.iter().find(|now| now.name == container.name);
-                container.id.is_some()
-                    && same.is_some_and(|now| self.spec_image(now.image) != self.spec_image(container.image))
-                    && !self.carried.has_image(before, container.name, container.image)
-            };
-            let containers: Box<[Container]> = before.containers.iter().filter(replaced).cloned().collect();
-            self.carried.add(Pod { containers, ..before.clone() }, namespace);
-        } else if before.running || (departs && self.rules.reports_finished) {
-            // Ids that came with the last state belong to what ran as well.
-            let mut containers: Vec<Container> = now_containers.to_vec();
-            let is_known = |id| now_containers.iter().any(|now| now.id == id);
-            containers.extend(before.containers.iter().filter(|container| !is_known(container.id.clone())).cloned());
-            let pod = Pod { containers: containers.into(), running: before.running, ..before.clone() };
-            self.carried.add(pod, namespace);
+        if self.former.len() >= MOST_FORMER {
+            self.former.clear();
         }
-    }
-
-    fn spec_image(&self, image: u32) -> Option<Symbol> {
-        self.tables.images.get(image as usize).and_then(|facts| facts.spec)
+        self.former.insert(name, FormerNamespace { namespace: held.namespace, until, is_exact });
     }
 
     /// A pod that did not decode does, or is gone.
@@ -353,7 +377,7 @@ impl Store {
 }
 
 /// Whether `told` is of a version before `held`, as far as that can be known.
-fn is_older(told: Option<NonZeroU64>, held: Option<NonZeroU64>) -> bool {
+pub(super) fn is_older(told: Option<NonZeroU64>, held: Option<NonZeroU64>) -> bool {
     matches!((told, held), (Some(told), Some(held)) if told < held)
 }
 
