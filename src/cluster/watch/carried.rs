@@ -4,6 +4,7 @@
 //! of a pod that goes on. It is owed to each account whose report it belongs to, and to no other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use crate::cluster::snapshot::{Container, Namespace, Pod, Uid};
@@ -29,7 +30,9 @@ pub(crate) struct Carried {
 pub(crate) struct Debt {
     /// As it ran.
     pub(crate) pod: Arc<Pod>,
-    /// Its namespace at that time, where it was known.
+    /// The version of its last state.
+    pub(crate) version: Option<NonZeroU64>,
+    /// The namespace that it was in, once that is known.
     pub(crate) namespace: Option<Namespace>,
     /// The accounts that still have to accept it; `None` before it was routed.
     pub(crate) owed_to: Option<BTreeSet<Arc<str>>>,
@@ -39,7 +42,7 @@ pub(crate) struct Debt {
 
 impl Carried {
     /// Carries a pod from now on, with those of its containers that are not carried yet.
-    pub(crate) fn add(&mut self, mut pod: Pod, namespace: Option<Namespace>) {
+    pub(crate) fn add(&mut self, mut pod: Pod, version: Option<NonZeroU64>, namespace: Option<Namespace>) {
         // A pod without a proper uid cannot be reported, nor can a container without an id.
         let Some(uid) = pod.uid else { return };
         let is_new = |container: &Container| container.id.is_some() && !self.has(uid, container);
@@ -50,7 +53,7 @@ impl Carried {
             return;
         }
         self.by_pod.insert((uid, self.next));
-        self.debts.insert(self.next, Debt { pod: Arc::new(pod), namespace, owed_to: None, unplaced: 0 });
+        self.debts.insert(self.next, Debt { pod: Arc::new(pod), version, namespace, owed_to: None, unplaced: 0 });
         self.next += 1;
         if self.debts.len() > MOST
             && let Some(oldest) = self.debts.keys().next().copied()
@@ -80,15 +83,19 @@ impl Carried {
         }
     }
 
-    /// A picture could not hold these, because their namespaces are not known.
-    pub(crate) fn are_unplaced(&mut self, ids: &[u64]) {
-        for id in ids {
-            let Some(debt) = self.debts.get_mut(id) else { continue };
-            debt.unplaced += 1;
+    /// Looks once more for the namespaces that are not known yet, for a picture. A pod is given up after several.
+    pub(crate) fn place(&mut self, namespace_of: impl Fn(&Pod, Option<NonZeroU64>) -> Option<Namespace>) {
+        let mut unplaceable = Vec::new();
+        for (id, debt) in self.debts.iter_mut().filter(|(_, debt)| debt.namespace.is_none()) {
+            debt.namespace = namespace_of(&debt.pod, debt.version);
+            debt.unplaced += u8::from(debt.namespace.is_none());
             if debt.unplaced >= MOST_UNPLACED {
-                self.remove(*id);
-                self.dropped += 1;
+                unplaceable.push(*id);
             }
+        }
+        for id in unplaceable {
+            self.remove(id);
+            self.dropped += 1;
         }
     }
 

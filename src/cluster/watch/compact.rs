@@ -57,9 +57,9 @@ impl Store {
             self.pods.insert_unique(key(&held), held, key);
         }
         self.nodes = self.nodes.iter().map(|node| moving.node(node)).collect();
-        for (_, former) in std::mem::take(&mut self.former) {
+        for former in std::mem::take(&mut self.former).into_values().flatten() {
             let namespace = moving.namespace(&former.namespace);
-            self.former.insert(namespace.name, FormerNamespace { namespace, ..former });
+            self.former.entry(namespace.name).or_default().push(FormerNamespace { namespace, ..former });
         }
         let moving = std::cell::RefCell::new(moving);
         self.carried.rewrite(|pod| moving.borrow_mut().pod(pod), |namespace| moving.borrow_mut().namespace(namespace));

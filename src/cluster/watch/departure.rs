@@ -1,19 +1,13 @@
 //! What of a pod is carried when it stops, departs, or goes on with another image.
 
+use std::collections::HashMap;
 use std::num::NonZeroU64;
 
-use super::store::{Store, is_older};
+use super::store::{FormerNamespace, HeldNamespace, Store, is_older};
 use crate::cluster::snapshot::{Container, Namespace, Pod};
+use crate::cluster::strings::Symbol;
 
 impl Store {
-    /// The namespace that a pod of this version was in.
-    fn namespace_of(&self, pod: &Pod, version: Option<NonZeroU64>) -> Option<&Namespace> {
-        let now = self.namespaces.get(&pod.namespace).map(|held| &held.namespace);
-        let former = self.former.get(&pod.namespace);
-        let was_former = former.filter(|former| now.is_none() || is_older(version, former.until));
-        was_former.map(|former| &former.namespace).or(now)
-    }
-
     /// The pod `before`, of this version, is replaced by the state `now`, or `departs`: what ran of it and does not go on
     /// is carried.
     pub(super) fn stops(&mut self, (before, version): (&Pod, Option<NonZeroU64>), now: Option<&Pod>, departs: bool) {
@@ -33,8 +27,8 @@ impl Store {
         } else {
             return;
         };
-        let namespace = self.namespace_of(before, version).cloned();
-        self.carried.add(Pod { containers, running: ran, ..before.clone() }, namespace);
+        let namespace = namespace_of(&self.namespaces, &self.former, before, version).cloned();
+        self.carried.add(Pod { containers, running: ran, ..before.clone() }, version, namespace);
     }
 
     /// Whether a container that goes on does so with another image: another one in the spec, or another one under the
@@ -51,4 +45,17 @@ impl Store {
         let same_tag = before_facts.status == now_facts.status;
         before.id != now.id && same_tag && both_state && before_facts.image_id != now_facts.image_id
     }
+}
+
+/// The namespace that a pod of this version was in.
+pub(super) fn namespace_of<'a>(
+    namespaces: &'a HashMap<Symbol, HeldNamespace>,
+    former: &'a HashMap<Symbol, Vec<FormerNamespace>>,
+    pod: &Pod,
+    version: Option<NonZeroU64>,
+) -> Option<&'a Namespace> {
+    let former = former.get(&pod.namespace).map(Vec::as_slice).unwrap_or_default();
+    let told_apart = former.iter().find(|former| is_older(version, former.until));
+    let now = namespaces.get(&pod.namespace).map(|held| &held.namespace);
+    told_apart.map(|former| &former.namespace).or(now).or_else(|| Some(&former.last()?.namespace))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::departure::namespace_of;
 use super::store::Store;
 use crate::cluster::snapshot::{ClusterSnapshot, ImageFacts, Namespace, Node, NodeAccess, Pod, Uid, Unreadable};
 use crate::cluster::strings::{Symbol, Texts};
@@ -80,38 +81,33 @@ impl Store {
 
     /// What is carried, each pod in a namespace that is among `namespaces` afterwards.
     fn carried_pods(&mut self, namespaces: &mut Vec<Namespace>) -> Vec<CarriedPod> {
+        let (held, gone) = (&self.namespaces, &self.former);
+        self.carried.place(|pod, version| namespace_of(held, gone, pod, version).cloned());
         let mut former: HashMap<(Symbol, Option<Uid>), Symbol> = HashMap::new();
+        let mut taken: HashSet<Symbol> = held.keys().copied().collect();
         let mut pods = Vec::with_capacity(self.carried.len());
-        let mut unplaced = Vec::new();
         for (id, debt) in self.carried.iter() {
+            let Some(then) = &debt.namespace else { continue };
             let name = debt.pod.namespace;
-            let now = self.namespaces.get(&name).map(|held| held.namespace.uid);
-            let then = debt.namespace.as_ref();
-            let pod = match (now, then) {
-                (Some(now), Some(then)) if now == then.uid => Arc::clone(&debt.pod),
-                (Some(_), None) => Arc::clone(&debt.pod),
-                (None, None) => {
-                    unplaced.push(id);
-                    continue;
-                }
-                (now, Some(then)) => {
-                    let strings = &mut self.tables.strings;
-                    let symbol = *former.entry((name, then.uid)).or_insert_with(|| {
-                        // Beside a new namespace of that name the former one needs a name of its own.
-                        let symbol = if now.is_some() { strings.alias(name) } else { name };
-                        namespaces.push(Namespace { name: symbol, ..then.clone() });
-                        symbol
-                    });
-                    if symbol == name {
-                        Arc::clone(&debt.pod)
-                    } else {
-                        Arc::new(Pod { namespace: symbol, ..(*debt.pod).clone() })
-                    }
-                }
+            let now = held.get(&name).map(|held| held.namespace.uid);
+            let symbol = if now == Some(then.uid) {
+                name
+            } else {
+                let strings = &mut self.tables.strings;
+                *former.entry((name, then.uid)).or_insert_with(|| {
+                    // Beside another namespace of that name this one needs a name of its own.
+                    let symbol = if taken.insert(name) { name } else { strings.alias(name) };
+                    namespaces.push(Namespace { name: symbol, ..then.clone() });
+                    symbol
+                })
+            };
+            let pod = if symbol == name {
+                Arc::clone(&debt.pod)
+            } else {
+                Arc::new(Pod { namespace: symbol, ..(*debt.pod).clone() })
             };
             pods.push(CarriedPod { id, pod, owed_to: debt.owed_to.clone() });
         }
-        self.carried.are_unplaced(&unplaced);
         pods
     }
 }

@@ -24,8 +24,11 @@ use crate::cluster::wire::{self, as_text};
 use crate::config::metadata::MetadataCollection;
 use crate::config::selectors::NamespaceSelectors;
 
-/// Most namespaces that are gone and still known: news of their pods come within seconds.
+/// Most names of namespaces that are gone and still known: news of their pods come within seconds.
 const MOST_FORMER: usize = 1000;
+
+/// Most of these that had one name.
+const MOST_FORMER_OF_NAME: usize = 4;
 
 /// What decides which objects are kept, and what of them.
 #[derive(Debug, Clone)]
@@ -47,8 +50,8 @@ pub(crate) struct Store {
     pub(super) nodes: Vec<Node>,
     pub(super) node_access: NodeAccess,
     pub(super) carried: Carried,
-    /// The last namespace of each name that is gone, for news of its pods that come later.
-    pub(super) former: HashMap<Symbol, FormerNamespace>,
+    /// Namespaces that are gone, by name and in their order, for news of their pods that come later.
+    pub(super) former: HashMap<Symbol, Vec<FormerNamespace>>,
     /// Why a pod does not decode, by namespace and name.
     undecodable: BTreeMap<String, BTreeMap<String, String>>,
     /// Number of the newest list.
@@ -117,7 +120,9 @@ impl Store {
         self.lists = self.lists.wrapping_add(1);
         if is_reset {
             // Versions from before say nothing of those from now on.
-            self.former.clear();
+            for former in self.former.values_mut().flatten() {
+                (former.until, former.is_exact) = (None, false);
+            }
         }
         ListMark { number: self.lists, is_reset }
     }
@@ -165,7 +170,6 @@ impl Store {
     pub(crate) fn end_pods(&mut self, list: ListMark, namespace: Option<&str>) {
         let scope = namespace.map(|namespace| self.tables.strings.intern(namespace));
         self.lose_pods(|held| held.list != list.number && scope.is_none_or(|scope| scope == held.pod.namespace));
-        self.former.retain(|name, _| scope.is_some_and(|scope| scope != *name));
         self.compact_when_due();
     }
 
@@ -283,8 +287,8 @@ impl Store {
     pub(super) fn hold(&mut self, pod: Pod, version: Option<NonZeroU64>, is_reset: bool, list: Option<u32>) {
         let (namespace, name) = (pod.namespace, pod.name);
         let Some(held) = self.find(namespace, name) else {
-            let former = self.former.get(&namespace).filter(|former| former.is_exact);
-            if former.is_some_and(|former| is_older(version, former.until)) {
+            let mut former = self.former.get(&namespace).into_iter().flatten();
+            if former.any(|former| former.is_exact && is_older(version, former.until)) {
                 // Late news: it was gone before its namespace was.
                 self.stops((&pod, version), None, true);
                 return;
@@ -325,7 +329,7 @@ impl Store {
             // This version is that of its creation, or one soon after.
             self.lose_namespace(namespace.name, version, false);
         }
-        if let Some(former) = self.former.get_mut(&namespace.name) {
+        if let Some(former) = self.former.get_mut(&namespace.name).and_then(|former| former.last_mut()) {
             former.until = former.until.or(version);
         }
         let held = HeldNamespace { version, list: number.unwrap_or_default(), namespace };
@@ -343,7 +347,12 @@ impl Store {
         if self.former.len() >= MOST_FORMER {
             self.former.clear();
         }
-        self.former.insert(name, FormerNamespace { namespace: held.namespace, until, is_exact });
+        let former = FormerNamespace { namespace: held.namespace, until, is_exact };
+        let of_name = self.former.entry(name).or_default();
+        of_name.push(former);
+        if of_name.len() > MOST_FORMER_OF_NAME {
+            of_name.remove(0);
+        }
     }
 
     /// A pod that did not decode does, or is gone.
