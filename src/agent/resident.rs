@@ -138,12 +138,13 @@ impl Resident<'_> {
                 }
                 continue;
             }
+            let mandate = if standing == Standing::Alone { Mandate::unlimited() } else { mandate.clone() };
             // A term ends in order when the agent is told to stop, and at once when another one leads.
             let is_another = standings.wait_for(|now| *now != standing);
             tokio::select! {
                 biased;
                 _ = is_another => tracing::warn!("this replica does not lead any more and stops reporting"),
-                () = self.term(mandate.clone(), &self.run.stop) => {}
+                () = self.term(mandate, &self.run.stop) => {}
             }
         }
     }
@@ -219,7 +220,12 @@ impl Resident<'_> {
                 mandate: mandate.clone(),
                 stop: stop.clone(),
             };
+            let is_leading = mandate.is_limited();
             let (delivery, events) = ResidentDelivery::open(settings).await;
+            if is_leading {
+                // Another replica may have sent newer reports than those that this one's spool still holds.
+                delivery.drop_earlier_term().await;
+            }
             let delivery = Arc::new(delivery);
             term.integration = Some(self.integration(client, recipients, mandate, &delivery));
             term.delivery = Some(delivery);
