@@ -10,6 +10,8 @@
 
 mod election;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +28,13 @@ use self::election::{Claim, Election, Timing};
 use self::record::Record;
 use super::connect::Connection;
 use super::progress::Progress;
-use super::request::{Api, RequestError};
+use super::request::{Api, RequestError, shorten};
 use crate::config::Environment;
+use crate::config::pattern::is_dns_label;
 use crate::mandate::Mandate;
 
 /// A mandate without an end, for one who is alone: thirty years.
-const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+const FOR_EVER: Duration = Duration::from_hours(30 * 365 * 24);
 
 /// Longest time that giving the Lease up may take.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
@@ -72,6 +75,8 @@ pub struct Elector {
     has_claimed: bool,
     /// Whether the last attempt failed, which was said.
     is_failing: bool,
+    /// The other holder that was spoken of last.
+    told_holder: String,
 }
 
 /// The requests.
@@ -107,7 +112,8 @@ impl LeaseSettings {
     /// context, else `default`.
     pub fn new(name: &str, environment: &Environment, connection: &Connection) -> Self {
         let variable = |name: &str| environment.variables.get(name).filter(|value| !value.is_empty());
-        let namespace = variable("POD_NAMESPACE").map_or_else(|| connection.default_namespace(), Clone::clone);
+        let namespace = variable("POD_NAMESPACE").filter(|name| is_dns_label(name));
+        let namespace = namespace.map_or_else(|| connection.default_namespace(), Clone::clone);
         let host = variable("POD_NAME").or_else(|| variable("HOSTNAME")).map_or("agent", String::as_str);
         Self { namespace, name: name.to_owned(), identity: format!("{host}_{}", Uuid::new_v4()) }
     }
@@ -129,7 +135,18 @@ impl Elector {
         let leases = Leases::new(connection, &namespace, &name, timing.renew_deadline / 2);
         let election = Election::new(namespace, name, identity, timing);
         let mandate = watch::Sender::new(None);
-        (Self { leases, election, standing, mandate, has_claimed: false, is_failing: false }, standings)
+        (
+            Self {
+                leases,
+                election,
+                standing,
+                mandate,
+                has_claimed: false,
+                is_failing: false,
+                told_holder: String::new(),
+            },
+            standings,
+        )
     }
 
     /// The right to send: while this one leads, until 10 s after the last renewal was sent; always while it is alone.
@@ -145,7 +162,7 @@ impl Elector {
                 self.attempt_in_time().await;
                 tokio::time::sleep_until(self.election.next_attempt(Instant::now(), random_fraction())).await;
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             biased;
@@ -195,6 +212,7 @@ impl Elector {
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!(lease = self.leases.path, "the Lease can be read and written again");
                 }
+                self.tell_holder();
             }
             Err(LeaseError::Forbidden(reason)) if self.election.forbidden(now) => {
                 return self.go_alone(&reason);
@@ -237,19 +255,15 @@ impl Elector {
             self.mandate.send_replace(None);
         }
         let standing = until.map_or(Standing::Standby, |_| Standing::Leader { term: self.election.term() });
-        let before = self.standing.send_replace(standing);
+        let has_changed = self.standing.send_if_modified(|before| std::mem::replace(before, standing) != standing);
         if until.is_some() {
             self.mandate.send_replace(until);
         }
-        let (lease, holder) = (&self.leases.path, self.election.holder());
-        match (before, standing) {
-            (before, after) if before == after => {}
-            (_, Standing::Leader { term }) => {
-                tracing::info!(lease, term, "this replica leads: it collects and reports")
-            }
-            _ => {
-                tracing::warn!(lease, holder, "this replica does not lead any more: it stops collecting and reporting")
-            }
+        let lease = &self.leases.path;
+        match standing {
+            _ if !has_changed => {}
+            Standing::Leader { term } => tracing::info!(lease, term, "this replica leads: it collects and reports"),
+            _ => tracing::warn!(lease, "this replica does not lead any more: it stops collecting and reporting"),
         }
     }
 
@@ -262,6 +276,18 @@ impl Elector {
         );
         self.standing.send_replace(Standing::Alone);
         self.mandate.send_replace(Some(Instant::now() + FOR_EVER));
+    }
+
+    /// Says whom this one stands by for, once for each.
+    fn tell_holder(&mut self) {
+        let holder = if self.election.leads_until().is_some() { "" } else { self.election.holder() };
+        if holder == self.told_holder {
+            return;
+        }
+        holder.clone_into(&mut self.told_holder);
+        if !holder.is_empty() {
+            tracing::info!(lease = self.leases.path, holder = shorten(holder), "another replica leads: standing by");
+        }
     }
 
     fn tell_failure(&mut self, error: &LeaseError) {

@@ -108,7 +108,7 @@ pub(super) fn read(reader: &mut Reader<'_>, key: &Key<List>, about: Subject) -> 
 }
 
 /// Whether `text` is a DNS label, as every name of a namespace is.
-pub(super) fn is_dns_label(text: &str) -> bool {
+pub(crate) fn is_dns_label(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=63).contains(&text.len()) && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }

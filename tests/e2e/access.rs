@@ -12,6 +12,7 @@ use crate::server::{CertificateUser, TokenUser};
 #[derive(Clone, Copy)]
 pub(crate) struct Right {
     verb: &'static str,
+    group: &'static str,
     resource: &'static str,
 }
 
@@ -28,11 +29,16 @@ pub(crate) const READ_NAMESPACE: [Right; 2] = [Right::new("get", "namespaces"), 
 
 impl Right {
     pub(crate) const fn new(verb: &'static str, resource: &'static str) -> Self {
-        Self { verb, resource }
+        Self { verb, group: "", resource }
+    }
+
+    /// On a resource of another group than the core's.
+    pub(crate) const fn of_group(verb: &'static str, group: &'static str, resource: &'static str) -> Self {
+        Self { verb, group, resource }
     }
 
     fn rule(self) -> Value {
-        json!({"apiGroups": [""], "resources": [self.resource], "verbs": [self.verb]})
+        json!({"apiGroups": [self.group], "resources": [self.resource], "verbs": [self.verb]})
     }
 }
 
@@ -89,8 +95,8 @@ impl Cluster {
     }
 
     async fn wait_for_rights(&self, user: &str, namespace: Option<&str>, rights: &[Right]) {
-        for Right { verb, resource } in rights {
-            let attributes = json!({"verb": verb, "resource": resource, "namespace": namespace});
+        for Right { verb, group, resource } in rights {
+            let attributes = json!({"verb": verb, "group": group, "resource": resource, "namespace": namespace});
             let review = json!({
                 "apiVersion": "authorization.k8s.io/v1",
                 "kind": "SubjectAccessReview",

@@ -186,6 +186,7 @@ impl Cluster {
         self.delete_all_but_system("/registry/serviceaccounts/", "/").await;
         self.delete_all_but_system("/registry/roles/", "/").await;
         self.delete_all_but_system("/registry/rolebindings/", "/").await;
+        self.delete_all_but_system("/registry/leases/", "/").await;
         self.delete_below("/registry/pods/").await;
         self.delete_below("/registry/minions/").await;
         self.delete_below(&format!("/registry/clusterroles/{CLUSTER_ROLE_PREFIX}")).await;

@@ -21,6 +21,7 @@ mod collecting;
 mod contents;
 mod credentials;
 mod delivery;
+mod election;
 mod kubeconfigs;
 mod rights;
 mod scale;
