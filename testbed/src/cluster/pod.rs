@@ -18,6 +18,7 @@ pub struct Pod {
     labels: Vec<(String, String)>,
     annotations: Vec<(String, String)>,
     owners: Vec<Owner>,
+    terminating: bool,
     containers: Vec<(Role, Container)>,
     image_volumes: Vec<String>,
 }
@@ -61,6 +62,7 @@ impl Pod {
             labels: Vec::new(),
             annotations: Vec::new(),
             owners: Vec::new(),
+            terminating: false,
             containers: Vec::new(),
             image_volumes: Vec::new(),
         }
@@ -119,6 +121,11 @@ impl Pod {
         self
     }
 
+    /// Being deleted: it stays until its containers have ended.
+    pub fn terminating(self) -> Self {
+        Self { terminating: true, ..self }
+    }
+
     /// Owned by this, and by what was said before.
     pub fn owner(mut self, owner: Owner) -> Self {
         self.owners.push(owner);
@@ -139,6 +146,9 @@ impl Pod {
         let mut meta = message::meta(namespace, &self.name, &uid);
         meta.labels = message::metadata(&self.labels);
         meta.annotations = message::metadata(&self.annotations);
+        if self.terminating {
+            (meta.deletion_timestamp, meta.deletion_grace_period_seconds) = (time(60), Some(30));
+        }
         meta.owner_references = self.owners.iter().map(Owner::message).collect();
         core::Pod { metadata: Some(meta), spec: Some(self.spec(first_node)), status: Some(self.status(namespace)) }
     }

@@ -10,6 +10,10 @@ use super::status::Failure;
 use crate::cluster::identity;
 use crate::objects::Kind;
 
+const NAME_MISSING: &str = "metadata.name: Required value: name or generateName is required";
+
+const VERSION_MISSING: &str = "metadata.resourceVersion: Invalid value: 0: must be specified for an update";
+
 /// What a lease says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lease {
@@ -87,10 +91,10 @@ impl Leases {
     pub(crate) fn create(&mut self, namespace: &str, body: &[u8], version: u64) -> Result<Value, Failure> {
         let body = checked(namespace, body)?;
         let Some(name) = body["metadata"]["name"].as_str().filter(|name| !name.is_empty()) else {
-            return Err(invalid("metadata.name: Required value: name or generateName is required"));
+            return Err(invalid("Lease.coordination.k8s.io", "", NAME_MISSING));
         };
         if version_of(&body).is_some() {
-            return Err(Failure::bad_request("resourceVersion should not be set on objects to be created"));
+            return Err(Failure::unexpected("resourceVersion should not be set on objects to be created"));
         }
         if self.find(namespace, name).is_some() {
             return Err(Failure::already_exists(Kind::Leases, name));
@@ -98,7 +102,8 @@ impl Leases {
         Ok(self.store(namespace, name, &body["spec"], version))
     }
 
-    /// Changes a lease as a request says that was made from its present state.
+    /// Changes a lease as a request says that was made from its present state. As the real server does, it makes the lease
+    /// when there is none.
     pub(crate) fn update(
         &mut self,
         (namespace, name): (&str, &str),
@@ -106,14 +111,15 @@ impl Leases {
         version: u64,
     ) -> Result<Value, Failure> {
         let body = checked(namespace, body)?;
-        if body["metadata"]["name"] != name {
-            return Err(Failure::bad_request("the name of the object does not match the name on the URL"));
+        let named = body["metadata"]["name"].as_str().unwrap_or_default();
+        if named != name {
+            let message = format!("the name of the object ({named}) does not match the name on the URL ({name})");
+            return Err(Failure::bad_request(&message));
         }
-        let present = self.get(namespace, name)?;
         let Some(known) = version_of(&body) else {
-            return Err(invalid("metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"));
+            return Err(invalid("leases.coordination.k8s.io", name, VERSION_MISSING));
         };
-        if Some(known) != version_of(&present) {
+        if self.find(namespace, name).is_some_and(|present| Some(known) != version_of(present)) {
             return Err(Failure::conflict(Kind::Leases, name));
         }
         Ok(self.store(namespace, name, &body["spec"], version))
@@ -152,26 +158,28 @@ impl Leases {
 fn checked(namespace: &str, body: &[u8]) -> Result<Value, Failure> {
     let body: Value = serde_json::from_slice(body)
         .map_err(|error| Failure::bad_request(&format!("the object provided is unrecognized: {error}")))?;
-    if body["kind"] != "Lease" || body["apiVersion"] != Kind::Leases.api_version() {
-        return Err(Failure::bad_request("the object provided is no Lease of coordination.k8s.io/v1"));
+    // Where they are missing, the path says what the object is.
+    let other = |name: &str, expected: &str| body[name].as_str().is_some_and(|it| !it.is_empty() && it != expected);
+    if other("kind", "Lease") || other("apiVersion", &Kind::Leases.api_version()) {
+        return Err(Failure::bad_request("the object provided cannot be handled as a Lease"));
     }
     if body["metadata"]["namespace"].as_str().is_some_and(|named| named != namespace) {
         return Err(Failure::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
     }
-    let spec = &body["spec"];
-    for name in ["acquireTime", "renewTime"] {
-        let time = &spec[name];
+    let (name, spec) = (body["metadata"]["name"].as_str().unwrap_or_default(), &body["spec"]);
+    for field in ["acquireTime", "renewTime"] {
+        let time = &spec[field];
         if !time.is_null() && !time.as_str().is_some_and(is_micro_time) {
-            return Err(Failure::bad_request(&format!("cannot parse {time} of {name} as a time with microseconds")));
+            return Err(Failure::bad_request(&format!("cannot parse {time} of {field} as a time with microseconds")));
         }
     }
     if !spec["leaseDurationSeconds"].is_null() && spec["leaseDurationSeconds"].as_i64().is_none_or(|it| it <= 0) {
-        return Err(invalid("spec.leaseDurationSeconds: Invalid value: must be greater than 0"));
+        return Err(invalid("Lease.coordination.k8s.io", name, "spec.leaseDurationSeconds: must be greater than 0"));
     }
     if !spec["leaseTransitions"].is_null() && spec["leaseTransitions"].as_i64().is_none_or(|it| it < 0) {
-        return Err(invalid("spec.leaseTransitions: Invalid value: must be greater than or equal to 0"));
+        return Err(invalid("Lease.coordination.k8s.io", name, "spec.leaseTransitions: must not be negative"));
     }
     Ok(body)
 }
@@ -180,8 +188,8 @@ fn version_of(document: &Value) -> Option<&str> {
     document["metadata"]["resourceVersion"].as_str().filter(|version| !version.is_empty())
 }
 
-fn invalid(cause: &str) -> Failure {
-    let message = format!("Lease.coordination.k8s.io \"\" is invalid: {cause}");
+fn invalid(kind: &str, name: &str, cause: &str) -> Failure {
+    let message = format!("{kind} \"{name}\" is invalid: {cause}");
     Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
 }
 

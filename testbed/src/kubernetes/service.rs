@@ -114,7 +114,7 @@ impl Service {
                  watch unless the WatchList feature gate is enabled",
             ));
         }
-        let subscription = state.subscribe(kind, namespace, query).map_err(|failure| *failure)?;
+        let subscription = state.subscribe(kind, namespace, query)?;
         let frames = Frames { encoding, kind };
         let watch = Watch::new(self, subscription, frames, asking.reset.clone());
         self.watches_changed.send_replace(());
@@ -174,9 +174,7 @@ impl State {
         let version = self.resource_version + 1;
         let lease = self.leases.create(namespace, body, version)?;
         self.resource_version = version;
-        let mut response = document(Encoding::Json, lease.to_string());
-        *response.status_mut() = StatusCode::CREATED;
-        Ok(response)
+        Ok(with_status(StatusCode::CREATED, document(Encoding::Json, lease.to_string())))
     }
 
     fn lease(&mut self, asking: &Asking<'_>, id: (&str, &str), body: &[u8]) -> Result<Response<Body>, Failure> {
@@ -188,10 +186,15 @@ impl State {
             Method::PUT => {
                 asking.check(Verb::Update, Kind::Leases, id)?;
                 asking.check_json()?;
+                let created = self.leases.get(id.0, id.1).is_err();
+                if created {
+                    asking.check(Verb::Create, Kind::Leases, id)?;
+                }
                 let version = self.resource_version + 1;
                 let lease = self.leases.update(id, body, version)?;
                 self.resource_version = version;
-                lease
+                let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+                return Ok(with_status(status, document(Encoding::Json, lease.to_string())));
             }
             _ => return Err(not_allowed()),
         };
@@ -269,9 +272,13 @@ fn document(encoding: Encoding, bytes: impl Into<Bytes>) -> Response<Body> {
     response
 }
 
-fn text(status: StatusCode, text: &'static str) -> Response<Body> {
-    let mut response = Response::new(body::full(text));
+fn with_status(status: StatusCode, mut response: Response<Body>) -> Response<Body> {
     *response.status_mut() = status;
+    response
+}
+
+fn text(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = with_status(status, Response::new(body::full(text)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

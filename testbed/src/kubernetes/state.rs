@@ -56,7 +56,7 @@ pub(crate) enum Message {
     Change(Change),
     /// All changes up to this resource version were told.
     Bookmark(u64),
-    Error(Box<Failure>),
+    Error(Failure),
 }
 
 /// What a watch that has just begun gets.
@@ -164,12 +164,13 @@ impl State {
         kind: Kind,
         namespace: &str,
         query: &ListQuery,
-    ) -> Result<Subscription, Box<Failure>> {
+    ) -> Result<Subscription, Failure> {
         let since = match query.resource_version.as_deref() {
             None | Some("0") => None,
             Some(text) => {
-                let invalid = || Box::new(Failure::bad_request(&format!("invalid resource version \"{text}\"")));
-                Some(text.parse().map_err(|_| invalid())?)
+                let cause = format!("strconv.ParseUint: parsing \"{text}\": invalid syntax");
+                let message = format!("resourceVersion: Invalid value: \"{text}\": {cause}");
+                Some(text.parse().map_err(|_| Failure::unexpected(message))?)
             }
         };
         let (sender, messages) = mpsc::unbounded_channel();
@@ -196,7 +197,7 @@ impl State {
         match self.history(kind).since(watcher.since) {
             Ok(changes) => changes.for_each(|change| watcher.tell_change(change)),
             Err(oldest) => {
-                let failure = Box::new(Failure::too_old(watcher.since, oldest));
+                let failure = Failure::too_old(watcher.since, oldest);
                 return match expired_watch {
                     ExpiredWatch::Status => Err(failure),
                     ExpiredWatch::Event => {
@@ -221,7 +222,8 @@ impl State {
         self.next_watcher
     }
 
-    /// Tells the watches with these ids that want to know it that they have heard of all changes so far.
+    /// Tells the watches with these ids that want to know it that they have heard of all changes so far. A real server says
+    /// so only when its resource version has moved since the watch began, which some lease or other mostly sees to.
     pub(crate) fn bookmark(&self, ids: impl Fn(u64) -> bool) {
         let version = self.resource_version;
         for watcher in self.watchers.iter().filter(|it| it.bookmarks && ids(it.id) && version >= it.since) {
@@ -232,7 +234,7 @@ impl State {
     /// Tells all watches of an error, which ends them.
     pub(crate) fn fail_watches(&mut self, failure: &Failure) {
         for watcher in std::mem::take(&mut self.watchers) {
-            watcher.tell(Message::Error(Box::new(failure.clone())));
+            watcher.tell(Message::Error(failure.clone()));
         }
     }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use k8s_pb::apimachinery::pkg::apis::meta::v1::{ListMeta, Status, StatusDetails};
+use k8s_pb::apimachinery::pkg::apis::meta::v1::{ListMeta, Status, StatusCause, StatusDetails};
 use prost::Message;
 use serde_json::json;
 
@@ -18,7 +18,7 @@ pub(crate) struct Failure {
     code: StatusCode,
     reason: &'static str,
     message: String,
-    details: Details,
+    details: Box<Details>,
     /// A token to go on with, from the present state.
     continuation: String,
 }
@@ -29,11 +29,13 @@ struct Details {
     /// Empty for lists.
     name: String,
     retry_after_seconds: Option<i32>,
+    /// Reason and message.
+    cause: Option<(&'static str, &'static str)>,
 }
 
 impl Failure {
     pub(crate) fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Details::default(), continuation: String::new() }
+        Self { code, reason, message: message.into(), details: Box::default(), continuation: String::new() }
     }
 
     pub(crate) fn unauthorized() -> Self {
@@ -73,6 +75,11 @@ impl Failure {
         Self { continuation, ..Self::new(StatusCode::GONE, "Expired", message) }
     }
 
+    /// An error that has no reason, as the server answers what its code did not expect.
+    pub(crate) fn unexpected(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
+    }
+
     /// A watch begins before all that is still known.
     pub(crate) fn too_old(since: u64, oldest: u64) -> Self {
         Self::new(StatusCode::GONE, "Expired", format!("too old resource version: {since} ({oldest})"))
@@ -80,8 +87,10 @@ impl Failure {
 
     /// A list is to be newer than the present.
     pub(crate) fn too_large(asked: u64, present: u64) -> Self {
-        let message = format!("Too large resource version: {asked}, current: {present}");
-        Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message).retry_after(1)
+        let message = format!("Timeout: Too large resource version: {asked}, current: {present}");
+        let mut failure = Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message).retry_after(1);
+        failure.details.cause = Some(("ResourceVersionTooLarge", "Too large resource version"));
+        failure
     }
 
     pub(crate) fn already_exists(kind: Kind, name: &str) -> Self {
@@ -134,7 +143,7 @@ impl Failure {
             group: Some(self.details.kind.map(|kind| kind.group().to_owned()).unwrap_or_default()),
             kind: Some(self.details.kind.map(|kind| kind.resource().to_owned()).unwrap_or_default()),
             uid: Some(String::new()),
-            causes: Vec::new(),
+            causes: self.details.cause.iter().map(cause).collect(),
             retry_after_seconds: Some(self.details.retry_after_seconds.unwrap_or_default()),
         };
         let metadata = ListMeta {
@@ -168,18 +177,29 @@ impl Failure {
             }
             details.insert("kind".to_owned(), kind.resource().into());
         }
+        if let Some((reason, message)) = self.details.cause {
+            details.insert("causes".to_owned(), json!([{"reason": reason, "message": message}]));
+        }
         if let Some(seconds) = self.details.retry_after_seconds {
             details.insert("retryAfterSeconds".to_owned(), seconds.into());
         }
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": metadata, "status": "Failure", "message": self.message,
-            "reason": self.reason, "code": self.code.as_u16(),
+            "code": self.code.as_u16(),
         });
+        if !self.reason.is_empty() {
+            status["reason"] = self.reason.into();
+        }
         if !self.details.is_empty() {
             status["details"] = details.into();
         }
         status
     }
+}
+
+fn cause((reason, message): &(&str, &str)) -> StatusCause {
+    let (reason, message) = (Some((*reason).to_owned()), Some((*message).to_owned()));
+    StatusCause { reason, message, field: Some(String::new()) }
 }
 
 /// The name of a kind in messages, `leases.coordination.k8s.io`.

