@@ -99,6 +99,24 @@ impl Carried {
         }
     }
 
+    /// Pods of a namespace that was gone at this version are of a later one of that name if they were there after it.
+    pub(crate) fn displace(&mut self, namespace: &Namespace, until: NonZeroU64) {
+        for debt in self.debts.values_mut() {
+            let is_in_it =
+                debt.namespace.as_ref().is_some_and(|of| (of.name, of.uid) == (namespace.name, namespace.uid));
+            if is_in_it && debt.version.is_some_and(|version| version > until) {
+                debt.namespace = None;
+            }
+        }
+    }
+
+    /// Versions from before say nothing any more.
+    pub(crate) fn forget_versions(&mut self) {
+        for debt in self.debts.values_mut() {
+            debt.version = None;
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Debt)> {
         self.debts.iter().map(|(id, debt)| (*id, debt))
     }

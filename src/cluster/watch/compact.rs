@@ -80,7 +80,7 @@ impl Store {
         for namespace in namespaces {
             let name = namespace.name;
             if self.namespaces.get(&name).is_some_and(|held| held.namespace.uid != namespace.uid) {
-                self.lose_pods(|held| held.pod.namespace == name);
+                self.lose_pods(|held| held.pod.namespace == name, true);
             }
             self.hold_namespace(namespace, None, Some(list));
         }
@@ -88,7 +88,7 @@ impl Store {
             self.hold(pod, None, true, Some(list.number()));
         }
         // Pods first, while the namespaces that they were in are known.
-        self.lose_pods(|held| held.list != list.number() && !unreadable.contains(&held.pod.namespace));
+        self.lose_pods(|held| held.list != list.number() && !unreadable.contains(&held.pod.namespace), true);
         self.lose_namespaces(|held, name| held.list != list.number() && !unreadable.contains(&name), None);
         self.nodes = nodes;
         self.node_access = snapshot.node_access.clone();

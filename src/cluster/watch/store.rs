@@ -119,7 +119,7 @@ impl Store {
     pub(crate) fn begin_list(&mut self, is_reset: bool) -> ListMark {
         self.lists = self.lists.wrapping_add(1);
         if is_reset {
-            // Versions from before say nothing of those from now on.
+            self.carried.forget_versions();
             for former in self.former.values_mut().flatten() {
                 (former.until, former.is_exact) = (None, false);
             }
@@ -169,17 +169,20 @@ impl Store {
     /// The list of pods is complete: those in `namespace` (everywhere, if it is `None`) that it does not have are gone.
     pub(crate) fn end_pods(&mut self, list: ListMark, namespace: Option<&str>) {
         let scope = namespace.map(|namespace| self.tables.strings.intern(namespace));
-        self.lose_pods(|held| held.list != list.number && scope.is_none_or(|scope| scope == held.pod.namespace));
+        self.lose_pods(
+            |held| held.list != list.number && scope.is_none_or(|scope| scope == held.pod.namespace),
+            list.is_reset,
+        );
         self.compact_when_due();
     }
 
     /// Pods that are gone without having been seen to go.
-    pub(super) fn lose_pods(&mut self, is_gone: impl Fn(&HeldPod) -> bool) {
+    pub(super) fn lose_pods(&mut self, is_gone: impl Fn(&HeldPod) -> bool, is_reset: bool) {
         let mut gone = Vec::new();
         self.pods.retain(|held| {
             let stays = !is_gone(held);
             if !stays {
-                gone.push((Arc::clone(&held.pod), held.version));
+                gone.push((Arc::clone(&held.pod), held.version.filter(|_| !is_reset)));
             }
             stays
         });
@@ -302,7 +305,7 @@ impl Store {
         if is_older(version, held.version) && !is_reset {
             return;
         }
-        let version_before = std::mem::replace(&mut held.version, version);
+        let version_before = std::mem::replace(&mut held.version, version).filter(|_| !is_reset);
         if *held.pod == pod {
             return;
         }
@@ -339,19 +342,20 @@ impl Store {
     /// A namespace is gone. All in it was gone before: with `is_exact` these are its pods of versions before `until`,
     /// and no others.
     fn lose_namespace(&mut self, name: Symbol, until: Option<NonZeroU64>, is_exact: bool) {
-        if let Some(until) = until.filter(|_| is_exact) {
-            self.lose_pods(|held| held.pod.namespace == name && is_older(held.version, Some(until)));
-        }
         let Some(held) = self.namespaces.remove(&name) else { return };
         self.undecodable.remove(self.tables.strings.get(name));
         if self.former.len() >= MOST_FORMER {
             self.former.clear();
         }
-        let former = FormerNamespace { namespace: held.namespace, until, is_exact };
+        let former = FormerNamespace { namespace: held.namespace.clone(), until, is_exact };
         let of_name = self.former.entry(name).or_default();
         of_name.push(former);
         if of_name.len() > MOST_FORMER_OF_NAME {
             of_name.remove(0);
+        }
+        if let Some(until) = until.filter(|_| is_exact) {
+            self.carried.displace(&held.namespace, until);
+            self.lose_pods(|held| held.pod.namespace == name && is_older(held.version, Some(until)), false);
         }
     }
 
