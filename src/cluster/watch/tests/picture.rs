@@ -1,1 +1,79 @@
-//! x
+//! What a picture says to each account.
+
+use pretty_assertions::assert_eq;
+
+use super::objects::{PodState, all_seen, namespace, picture_of, rules, seen};
+use crate::cluster::snapshot::Unreadable;
+use crate::cluster::watch::picture::PictureFacts;
+use crate::cluster::watch::store::Store;
+
+/// Namespaces `shop` and `test`; in each a pod that runs and one that did.
+fn store() -> Store {
+    let mut store = Store::new(rules());
+    for (at, name) in (1..).zip(["test", "shop"]) {
+        store.namespace_is(&namespace(name, at, at), None);
+        store.pod_is(PodState::running(name, "web", 10 * at, "app:1").wire(10 * at));
+        store.pod_is(PodState::running(name, "job", 10 * at + 1, "job:1").wire(10 * at + 1));
+        store.pod_was(PodState::running(name, "job", 10 * at + 1, "job:1").wire(10 * at + 2));
+    }
+    store
+}
+
+fn names(pods: &[super::objects::SeenPod]) -> Vec<String> {
+    pods.iter().map(|pod| format!("{}/{}", pod.namespace, pod.name)).collect()
+}
+
+#[test]
+fn a_picture_is_in_order_with_what_ran() {
+    assert_eq!(names(&all_seen(&mut store())), ["shop/job", "shop/web", "test/job", "test/web"]);
+}
+
+#[test]
+fn a_picture_stays_as_it_was_taken() {
+    let mut store = store();
+    let picture = picture_of(&mut store);
+    let before = seen(&picture.snapshot(None));
+    store.namespace_was(&namespace("shop", 2, 50));
+    store.pod_was(PodState::running("test", "web", 10, "app:1").wire(51));
+    store.pod_is(PodState::running("test", "new", 99, "new:1").wire(52));
+    for (id, _) in picture.unrouted() {
+        store.carried().route(id, &std::collections::BTreeSet::new());
+    }
+    store.compact();
+    drop(store);
+    assert_eq!(seen(&picture.snapshot(None)), before);
+}
+
+#[test]
+fn an_account_gets_what_it_is_owed_and_settles_what_it_got() {
+    let mut store = store();
+    let picture = picture_of(&mut store);
+    for (id, namespace) in picture.unrouted() {
+        let name = picture.snapshot(None).strings.get(namespace).to_owned();
+        store.carried().route(id, &[name.as_str().into()].into());
+    }
+    let picture = picture_of(&mut store);
+    let snapshot = picture.snapshot(Some("shop"));
+    assert_eq!(names(&seen(&snapshot)), ["shop/job", "shop/web", "test/web"]);
+    let all = snapshot.namespaces.iter().map(|namespace| namespace.name).collect();
+    let ids = picture.carried_in(&all, "shop");
+    assert_eq!((ids.len(), picture.is_settled_in(&all, "shop")), (1, true));
+    store.carried().settle("shop", &ids);
+    assert_eq!(store.carried().len(), 1);
+}
+
+#[test]
+fn a_namespace_that_may_not_be_reported_is_out_with_all_in_it() {
+    let mut store = store();
+    let unreadable = vec![Unreadable { namespace: "shop".to_owned(), reason: "why".to_owned() }];
+    let facts = PictureFacts {
+        taken_at: jiff::Timestamp::UNIX_EPOCH,
+        server_version: None,
+        unreadable,
+        missing: Vec::new(),
+        complete_list: true,
+    };
+    let snapshot = store.picture(facts).snapshot(None);
+    assert_eq!(names(&seen(&snapshot)), ["test/job", "test/web"]);
+    assert_eq!((snapshot.namespaces.len(), snapshot.unreadable.len()), (1, 1));
+}
