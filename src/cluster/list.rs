@@ -179,12 +179,7 @@ async fn page<I: Intake>(
     token: &str,
     intake: &mut I,
 ) -> Result<ListMeta, RequestError> {
-    let mut query = form_urlencoded::Serializer::for_suffix(format!("{path}?"), path.len() + 1);
-    query.append_pair("limit", &page_size.to_string());
-    if !token.is_empty() {
-        query.append_pair("continue", token);
-    }
-    let path = query.finish();
+    let path = page_path(path, page_size, token);
     let mut patience = Patience::new(ATTEMPTS);
     let mark = intake.mark();
     loop {
@@ -206,6 +201,15 @@ async fn page<I: Intake>(
             }
         }
     }
+}
+
+fn page_path(path: &str, page_size: u32, token: &str) -> String {
+    let mut query = form_urlencoded::Serializer::for_suffix(format!("{path}?"), path.len() + 1);
+    query.append_pair("limit", &page_size.to_string());
+    if !token.is_empty() {
+        query.append_pair("continue", token);
+    }
+    query.finish()
 }
 
 /// Reads a protobuf list object by object.
