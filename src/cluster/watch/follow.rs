@@ -29,6 +29,10 @@ const MOST_REFUSED: u32 = 3;
 /// So many refusals in a row at the start mean that the right is not there, and not that the server has just started.
 const MOST_FORBIDDEN: u32 = 3;
 
+/// After so many watches in a row without a byte the server is asked whether it is still as far as it was: a quarter of
+/// an hour, so that a cluster in which nothing happens is left alone.
+const MOST_QUIET: u32 = 10;
+
 /// Watches end by themselves after a time in this range, in seconds: that spreads the load of many agents over servers.
 const WATCH_SECONDS: (u64, u64) = (300, 600);
 
@@ -47,8 +51,24 @@ pub(crate) struct Follower<'a> {
     pub(crate) may_give_up: bool,
 }
 
+/// A list, its version alone.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+struct ListVersion {
+    metadata: ListVersionMeta,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ListVersionMeta {
+    resource_version: String,
+}
+
 /// How a watch ended.
 enum End {
+    /// Nothing came, not even a bookmark: nothing has changed, or the server went back in time and has nothing to say
+    /// until it is as far again. (A server sends a bookmark only when its own version of a kind has moved on.)
+    Quiet,
     /// It may go on where it was.
     Resume(Option<RequestError>),
     /// It may go on where it was, but not if this happens again and again.
@@ -104,11 +124,19 @@ impl Follower<'_> {
     /// Watches, again and again, for as long as the state can be known without a list. Gives the reason why it cannot
     /// any more.
     async fn watch_until_lost(&self, position: &mut Position, delays: &mut Delays) -> String {
-        let mut refused = 0;
+        let (mut refused, mut quiet) = (0, 0);
         loop {
             let began = Instant::now();
-            match self.watch(position, delays).await {
+            let end = self.watch(position, delays).await;
+            quiet = if matches!(end, End::Quiet) { quiet + 1 } else { 0 };
+            match end {
                 End::Relist(reason) => return reason,
+                End::Quiet => {
+                    refused = 0;
+                    if quiet % MOST_QUIET == 0 && self.has_gone_back(position).await {
+                        return "the API server is not as far as it has been".to_owned();
+                    }
+                }
                 End::Resume(None) => {
                     refused = 0;
                     sleep(delays.after_watch(began.elapsed())).await;
@@ -129,6 +157,18 @@ impl Follower<'_> {
                 End::Forbidden(error) => self.list_on_demand(&error, position, delays).await,
             }
         }
+    }
+
+    /// Whether the server's version of this kind is older than what it has shown before. A failure says nothing.
+    async fn has_gone_back(&self, position: &Position) -> bool {
+        let api = self.shared.api();
+        let path = format!("{}?limit=1", self.path());
+        let read = async {
+            let answer = api.get(&path, Accept::Json).await?;
+            Ok::<_, RequestError>(serde_json::from_slice::<ListVersion>(&answer.whole().await?).unwrap_or_default())
+        };
+        let told = read.await.map(|list| version(list.metadata.resource_version.as_bytes())).unwrap_or_default();
+        told.is_some() && told < position.newest
     }
 
     /// Lists once for the next report, because that is not watched. Returns when a watch may be tried again: rights come
@@ -232,8 +272,7 @@ impl Follower<'_> {
                     break End::Resume(None);
                 }
                 Ok(None) => break End::Resume(Some(RequestError::CutOff("a watch ended within an event".to_owned()))),
-                // Not even bookmarks: a server that went back in time has nothing to say until it is as far again.
-                Err(error @ RequestError::TimedOut(_)) if is_silent => break End::Refused(error),
+                Err(RequestError::TimedOut(_)) if is_silent => break End::Quiet,
                 Err(error) => break End::Resume(Some(error)),
             }
         };
