@@ -94,7 +94,8 @@ impl Cluster {
         self.wait_for_rights(user, Some(namespace), rights).await;
     }
 
-    async fn wait_for_rights(&self, user: &str, namespace: Option<&str>, rights: &[Right]) {
+    /// Waits until the API server knows that `user` has `rights`.
+    pub(crate) async fn wait_for_rights(&self, user: &str, namespace: Option<&str>, rights: &[Right]) {
         for Right { verb, group, resource } in rights {
             let attributes = json!({"verb": verb, "group": group, "resource": resource, "namespace": namespace});
             let review = json!({

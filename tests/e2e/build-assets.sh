@@ -1,22 +1,27 @@
 #!/usr/bin/env bash
-# Builds kube-apiserver, kubectl and etcd from the Go module proxy, for the end-to-end suite.
+# Builds kube-apiserver, kubectl, etcd and helm from the Go module proxy, for the end-to-end suite.
 #
 #   tests/e2e/build-assets.sh KUBERNETES_VERSION OUTPUT_DIR      e.g. 1.37.2 target/e2e-assets/1.37.2
 #
-# Needs the Go toolchain alone. Builds only what is not there yet. etcd is built once, into a folder beside OUTPUT_DIR,
-# and shared by all versions of Kubernetes below the same parent.
-# Set KUBEBUILDER_ASSETS to a folder that holds the three programs to use those instead (the suite then never calls this).
+# Needs the Go toolchain alone. Builds only what is not there yet. etcd and helm are built once, into folders beside
+# OUTPUT_DIR, and shared by all versions of Kubernetes below the same parent.
+# Set KUBEBUILDER_ASSETS to a folder that holds the four programs to use those instead (the suite then never calls this).
 set -euo pipefail
 
 version=${1:?usage: build-assets.sh KUBERNETES_VERSION OUTPUT_DIR}
 output=${2:?usage: build-assets.sh KUBERNETES_VERSION OUTPUT_DIR}
 etcd_version=3.7.3
+helm_version=3.22.0
 
-if [ -x "$output/kube-apiserver" ] && [ -x "$output/etcd" ] && [ -x "$output/kubectl" ]; then
+complete=yes
+for program in kube-apiserver etcd kubectl helm; do
+  [ -x "$output/$program" ] || complete=no
+done
+if [ "$complete" = yes ]; then
   exit 0
 fi
 if ! command -v go >/dev/null; then
-  echo "build-assets.sh: the end-to-end suite needs a real kube-apiserver and etcd." \
+  echo "build-assets.sh: the end-to-end suite needs a real kube-apiserver, etcd and helm." \
     "Install Go (1.26 or newer) so that they can be built, or set KUBEBUILDER_ASSETS to a folder that holds them." >&2
   exit 1
 fi
@@ -25,6 +30,7 @@ mkdir -p "$output"
 output=$(cd "$output" && pwd)
 sources=$output/src
 shared=$(dirname "$output")/etcd-$etcd_version
+shared_helm=$(dirname "$output")/helm-$helm_version
 export GOFLAGS=-mod=mod GOWORK=off CGO_ENABLED=0
 
 # Resolves the module in the current folder. Its chatter is worth reading only when it fails.
@@ -76,6 +82,25 @@ build_etcd() {
   go build -trimpath -ldflags "-s -w" -o "$shared/etcd" go.etcd.io/etcd/server/v3
 }
 
+build_helm() {
+  mkdir -p "$shared_helm/src"
+  cd "$shared_helm/src"
+  printf 'module e2e-assets\n\ngo 1.26\n\nrequire helm.sh/helm/v3 v%s\n' "$helm_version" >go.mod
+  printf '//go:build tools\n\npackage tools\n\nimport _ "helm.sh/helm/v3/cmd/helm"\n' >tools.go
+  echo "build-assets.sh: building helm $helm_version" >&2
+  tidy
+  # Without these helm takes a cluster that it does not see for a 1.20.
+  local package=helm.sh/helm/v3 minor
+  minor=$(go list -m -f '{{.Version}}' k8s.io/client-go)
+  minor=${minor#v0.}
+  minor=${minor%%.*}
+  local stamp="-X $package/internal/version.version=v$helm_version" variables
+  for variables in pkg/chartutil pkg/lint/rules; do
+    stamp="$stamp -X $package/$variables.k8sVersionMajor=1 -X $package/$variables.k8sVersionMinor=$minor"
+  done
+  go build -trimpath -ldflags "-s -w $stamp" -o "$shared_helm/helm" "$package/cmd/helm"
+}
+
 if [ ! -x "$output/kube-apiserver" ] || [ ! -x "$output/kubectl" ]; then
   build_kubernetes
 fi
@@ -84,4 +109,10 @@ if [ ! -x "$output/etcd" ]; then
     build_etcd
   fi
   ln "$shared/etcd" "$output/etcd"
+fi
+if [ ! -x "$output/helm" ]; then
+  if [ ! -x "$shared_helm/helm" ]; then
+    build_helm
+  fi
+  ln "$shared_helm/helm" "$output/helm"
 fi

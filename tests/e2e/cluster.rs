@@ -17,6 +17,21 @@ static SERVER: Mutex<Option<Result<Arc<Server>, String>>> = Mutex::const_new(Non
 /// Namespaces that the API server makes itself and would make again, in order. Tests leave them as they are.
 const SYSTEM_NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
+/// Folders of etcd with objects in namespaces that tests make, but for pods.
+const NAMESPACED: [&str; 11] = [
+    "configmaps",
+    "cronjobs",
+    "deployments",
+    "leases",
+    "networkpolicies",
+    "persistentvolumeclaims",
+    "rolebindings",
+    "roles",
+    "secrets",
+    "serviceaccounts",
+    "services/specs",
+];
+
 /// What cluster-wide roles and bindings of tests are called, before the name of a user.
 pub(crate) const CLUSTER_ROLE_PREFIX: &str = "e2e:";
 
@@ -183,14 +198,16 @@ impl Cluster {
     /// Deletes what tests made. Through etcd: nobody is there who would clear finalizers.
     async fn empty(&self) {
         self.delete_all_but_system("/registry/namespaces/", "").await;
-        self.delete_all_but_system("/registry/serviceaccounts/", "/").await;
-        self.delete_all_but_system("/registry/roles/", "/").await;
-        self.delete_all_but_system("/registry/rolebindings/", "/").await;
-        self.delete_all_but_system("/registry/leases/", "/").await;
+        for folder in NAMESPACED {
+            self.delete_all_but_system(&format!("/registry/{folder}/"), "/").await;
+        }
         self.delete_below("/registry/pods/").await;
         self.delete_below("/registry/minions/").await;
-        self.delete_below(&format!("/registry/clusterroles/{CLUSTER_ROLE_PREFIX}")).await;
-        self.delete_below(&format!("/registry/clusterrolebindings/{CLUSTER_ROLE_PREFIX}")).await;
+        for folder in ["clusterroles", "clusterrolebindings"] {
+            self.delete_below(&format!("/registry/{folder}/{CLUSTER_ROLE_PREFIX}")).await;
+            // Of releases of the chart that a failed test has left, all in namespaces that begin so.
+            self.delete_range(&format!("/registry/{folder}/agent"), &format!("/registry/{folder}/agent~")).await;
+        }
     }
 
     /// Deletes the keys below `folder`, but not the names of the system's namespaces, followed by `suffix`.

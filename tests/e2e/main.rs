@@ -1,7 +1,7 @@
 //! The built program against a real kube-apiserver and etcd: real RBAC, real credentials, real protobuf.
 //!
-//! `KUBEBUILDER_ASSETS` names the folder that holds `kube-apiserver` and `etcd`; `make e2e` builds them where it is not
-//! set. Without them every test fails with a sentence that says so: nothing is skipped.
+//! `KUBEBUILDER_ASSETS` names the folder that holds `kube-apiserver`, `etcd`, `kubectl` and `helm`; `make e2e` builds them
+//! where it is not set. Without them every test fails with a sentence that says so: nothing is skipped.
 //!
 //! [`server`] starts both once. Each test has the whole cluster for itself: [`cluster::Cluster::fresh`] waits for the
 //! test before it and empties etcd. There is no kubelet and no controller, so tests write the status of what they make.
@@ -17,6 +17,7 @@ mod objects;
 mod server;
 
 mod accounts;
+mod chart;
 mod collecting;
 mod contents;
 mod credentials;

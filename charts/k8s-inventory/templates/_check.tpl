@@ -30,6 +30,13 @@ and Chart, and renders nothing.
 {{- if not (or .Values.k8sInventory.kubeconfig.cluster (include "k8s-inventory.sets" (dict "root" . "names" (list "ANCHORE_K8S_INVENTORY_KUBECONFIG_CLUSTER")))) -}}
   {{- fail "k8sInventory.kubeconfig.cluster is not set: give this cluster a name of its own, such as production-eu. Two clusters of one name overwrite each other's inventory in Anchore Enterprise" -}}
 {{- end -}}
+{{- if regexMatch "^[A-Za-z]+://[^/]*@" (default "" .Values.k8sInventory.anchore.url) -}}
+  {{- fail "k8sInventory.anchore.url holds a user or password, which would be readable in a ConfigMap: set k8sInventory.anchore.user and .password instead" -}}
+{{- end -}}
+{{- $route := list "ANCHORE_K8S_INVENTORY_ANCHORE_URL" "ANCHORE_K8S_INVENTORY_ANCHORE_HTTP_PROXY" "HTTPS_PROXY" "HTTP_PROXY" "https_proxy" "http_proxy" -}}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.anchorePort) (include "k8s-inventory.sets" (dict "root" . "names" $route)) -}}
+  {{- fail "networkPolicy.anchorePort is not set, while extraEnv says where to connect to: write the port of Anchore Enterprise, or of the proxy" -}}
+{{- end -}}
 {{- with .Values.proxy.https -}}
   {{- if contains "@" . -}}
     {{- fail "proxy.https holds a user or password, which would be readable in a ConfigMap: leave it empty, and set HTTPS_PROXY by extraEnv from a Secret" -}}
@@ -83,7 +90,7 @@ and Chart, and renders nothing.
     {{- $user := include "k8s-inventory.routeHas" (dict "root" $ "account" $account "route" $route "key" "user") -}}
     {{- $password := include "k8s-inventory.routeHas" (dict "root" $ "account" $account "route" $route "key" "password") -}}
     {{- if ne $user $password -}}
-      {{- fail (printf "%s has a %s and no %s: set both, or none to use those of k8sInventory.anchore" $path ($user | ternary "user" "password") ($user | ternary "password" "user")) -}}
+      {{- fail (printf "%s has a %s and no %s: set both, or none to use those of k8sInventory.anchore" $path (empty $user | ternary "password" "user") (empty $user | ternary "user" "password")) -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}

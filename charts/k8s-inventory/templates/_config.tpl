@@ -105,10 +105,12 @@ k8sInventory.anchore.http.timeoutSeconds: anchore.http.timeout-seconds
 
 {{/*
 The agent takes a text that is $NAME or ${NAME} as a whole from its environment, and $$NAME as the literal $NAME; a
-literal $$NAME cannot be written.
+literal $$NAME cannot be written. Control characters would not survive YAML.
 */}}
 {{- define "k8s-inventory.literal" -}}
-{{- if regexMatch "^\\$\\$([A-Z_][A-Z0-9_]*|\\{[A-Z_][A-Z0-9_]*\\})$" .text -}}
+{{- if regexMatch "[\\x00-\\x08\\x0b-\\x0c\\x0e-\\x1f\\x7f-\\x9f\\x{feff}\\x{fffe}\\x{ffff}]" .text -}}
+  {{- fail (printf "%s holds a control character" .path) -}}
+{{- else if regexMatch "^\\$\\$([A-Z_][A-Z0-9_]*|\\{[A-Z_][A-Z0-9_]*\\})$" .text -}}
   {{- fail (printf "%s begins with two dollar signs before a name in capitals, which a configuration file cannot say: set it by extraEnv with the key's own variable" .path) -}}
 {{- else if regexMatch "^\\$([A-Z_][A-Z0-9_]*|\\{[A-Z_][A-Z0-9_]*\\})$" .text -}}
   {{- printf "$%s" .text -}}

@@ -80,10 +80,13 @@ Whether one of the given variables is set by `extraEnv`, then "true". Takes the 
 {{- end -}}
 {{- end }}
 
-{{/* The namespaces to read by name, each once, as the JSON of a map that holds them. */}}
+{{/* The namespaces to read by name, each once, as the JSON of a map that holds them; none means all, as the word does. */}}
 {{- define "k8s-inventory.namespaces" -}}
 {{- $selected := default list .Values.k8sInventory.namespaceSelectors.include -}}
-{{- if not $selected -}}{{- $selected = without (default list .Values.k8sInventory.namespaces) "all" -}}{{- end -}}
+{{- if not $selected -}}
+  {{- $selected = default list .Values.k8sInventory.namespaces -}}
+  {{- if has "all" $selected -}}{{- $selected = list -}}{{- end -}}
+{{- end -}}
 {{- dict "names" (uniq $selected) | toJson -}}
 {{- end }}
 

@@ -69,10 +69,8 @@ containers:
         protocol: TCP
     {{- include "k8s-inventory.probes" . | trim | nindent 4 }}
     {{- end }}
-    {{- with .Values.resources }}
     resources:
-      {{- toYaml . | nindent 6 }}
-    {{- end }}
+      {{- .Values.resources | default (dict "requests" (dict "cpu" "25m" "memory" "64Mi")) | toYaml | nindent 6 }}
     volumeMounts:
       {{- include "k8s-inventory.volumeMounts" (dict "root" . "agent" $agent) | nindent 6 }}
 volumes:
@@ -116,34 +114,37 @@ volumes:
 {{- end }}
 {{- end }}
 
-{{/* Mounted as single files where the user may mount something beside them. */}}
+{{/*
+The configuration is mounted as a single file: the user may mount something beside it. Names of volumes begin so that
+they are not those of the user's.
+*/}}
 {{- define "k8s-inventory.volumeMounts" -}}
 - name: config-volume
   mountPath: /etc/xdg/anchore-k8s-inventory/config.yaml
   subPath: config.yaml
   readOnly: true
 {{- if .agent }}
-- name: spool
+- name: anchore-spool
   mountPath: /var/lib/anchore-k8s-inventory
 {{- end }}
 {{- with .root }}
 {{- if include "k8s-inventory.routePasswords" . }}
-- name: routes
+- name: anchore-routes
   mountPath: /etc/anchore-k8s-inventory/routes
   readOnly: true
 {{- end }}
 {{- if include "k8s-inventory.caFile" . }}
-- name: ca
+- name: anchore-ca
   mountPath: /etc/anchore-k8s-inventory/ca
   readOnly: true
 {{- end }}
 {{- if .Values.clientCertificate.existingSecret }}
-- name: client-certificate
+- name: anchore-client-certificate
   mountPath: /etc/anchore-k8s-inventory/client
   readOnly: true
 {{- end }}
 {{- with include "k8s-inventory.logVolume" $ }}
-- name: log
+- name: anchore-log
   mountPath: {{ . | quote }}
 {{- end }}
 {{- with .Values.extraVolumeMounts }}
@@ -167,7 +168,7 @@ volumes:
       - key: config.yaml
         path: config.yaml
 {{- if .agent }}
-- name: spool
+- name: anchore-spool
   {{- if .root.Values.persistent }}
   persistentVolumeClaim:
     claimName: {{ .root.Values.spool.persistence.existingClaim | default (printf "%s-spool" $fullname) | quote }}
@@ -178,12 +179,12 @@ volumes:
 {{- end }}
 {{- with .root }}
 {{- if include "k8s-inventory.routePasswords" . }}
-- name: routes
+- name: anchore-routes
   secret:
     secretName: {{ $fullname }}-routes
 {{- end }}
 {{- if include "k8s-inventory.caFile" . }}
-- name: ca
+- name: anchore-ca
   {{- if .Values.caBundle.existingSecret }}
   secret:
     secretName: {{ .Values.caBundle.existingSecret | quote }}
@@ -198,12 +199,12 @@ volumes:
   {{- end }}
 {{- end }}
 {{- with .Values.clientCertificate.existingSecret }}
-- name: client-certificate
+- name: anchore-client-certificate
   secret:
     secretName: {{ . | quote }}
 {{- end }}
 {{- if include "k8s-inventory.logVolume" $ }}
-- name: log
+- name: anchore-log
   emptyDir:
     sizeLimit: 1Gi
 {{- end }}

@@ -7,6 +7,7 @@ and refuses unknown keys; this is what gives each value its type, so that "false
   integer A B     a whole number from A to B, also as text; where A is 0, a negative one is 0, as for the agent
   word A B ...    one of these, in any case
   list            a list of texts; a single text is split at commas
+  keys            a list of keys; what holds blanks is several of them, for the agent as well
   texts           a map of texts
 */}}
 {{- define "k8s-inventory.kinds" -}}
@@ -99,14 +100,14 @@ k8sInventory.ignoreNotRunning: boolean
 k8sInventory.accountRouteByNamespaceLabel.key: text
 k8sInventory.accountRouteByNamespaceLabel.defaultAccount: text
 k8sInventory.accountRouteByNamespaceLabel.ignoreNamespaceMissingLabel: boolean
-k8sInventory.metadataCollection.nodes.annotations: list
-k8sInventory.metadataCollection.nodes.labels: list
+k8sInventory.metadataCollection.nodes.annotations: keys
+k8sInventory.metadataCollection.nodes.labels: keys
 k8sInventory.metadataCollection.nodes.disable: boolean
-k8sInventory.metadataCollection.namespaces.annotations: list
-k8sInventory.metadataCollection.namespaces.labels: list
+k8sInventory.metadataCollection.namespaces.annotations: keys
+k8sInventory.metadataCollection.namespaces.labels: keys
 k8sInventory.metadataCollection.namespaces.disable: boolean
-k8sInventory.metadataCollection.pods.annotations: list
-k8sInventory.metadataCollection.pods.labels: list
+k8sInventory.metadataCollection.pods.annotations: keys
+k8sInventory.metadataCollection.pods.labels: keys
 k8sInventory.metadataCollection.pods.disable: boolean
 k8sInventory.inventoryReportLimits.namespaces: integer 0 9007199254740991
 k8sInventory.inventoryReportLimits.payloadThresholdBytes: integer 0 9007199254740991
@@ -189,15 +190,17 @@ begins with them in place of its values. Fails on what cannot be rendered as it 
 {{- $typed := "" -}}
 {{- if eq $kind "text" -}}
   {{- $typed = include "k8s-inventory.text" . -}}
-{{- else if eq $kind "list" -}}
-  {{- $items := kindIs "slice" .value | ternary .value (list) -}}
-  {{- if not (kindIs "slice" .value) -}}{{- $items = splitList "," (include "k8s-inventory.text" .) -}}{{- end -}}
-  {{- $typed = list -}}
-  {{- range $items -}}
-    {{- $item := include "k8s-inventory.text" (dict "path" $.path "value" .) -}}
-    {{- if not (kindIs "slice" $.value) -}}{{- $item = trim $item -}}{{- end -}}
-    {{- if $item -}}{{- $typed = append $typed $item -}}{{- end -}}
+{{- else if has $kind (list "list" "keys") -}}
+  {{- $items := list -}}
+  {{- if kindIs "slice" .value -}}
+    {{- range .value -}}
+      {{- $items = append $items (include "k8s-inventory.text" (dict "path" $.path "value" .)) -}}
+    {{- end -}}
+  {{- else -}}
+    {{- range splitList "," (include "k8s-inventory.text" .) -}}{{- $items = append $items (trim .) -}}{{- end -}}
   {{- end -}}
+  {{- if eq $kind "keys" -}}{{- $items = regexSplit "\\s+" (join " " $items) -1 -}}{{- end -}}
+  {{- $typed = without $items "" -}}
 {{- else if eq $kind "texts" -}}
   {{- if not (kindIs "map" .value) -}}{{- fail (printf "%s must be a map" .path) -}}{{- end -}}
   {{- $typed = dict -}}
@@ -257,8 +260,9 @@ lost digits: refused, not rendered wrongly.
 {{- end }}
 
 {{/*
-Security contexts: `fsGroup` where a claim must be writable, unless the key was given, null included; and no
-`runAsNonRoot` beside a user 0, with which no pod would start.
+Security contexts: `fsGroup` where a claim must be writable, unless the key was given, null included. What the defaults
+say is left out where it contradicts the user: `runAsNonRoot` beside a user 0, with which no pod would start, and
+`allowPrivilegeEscalation: false` beside privileges, which the API server refuses.
 */}}
 {{- define "k8s-inventory.contexts" -}}
 {{- $values := .values -}}
@@ -271,6 +275,10 @@ Security contexts: `fsGroup` where a claim must be writable, unless the key was 
   {{- $pod = omit $pod "runAsNonRoot" -}}
   {{- $container = omit $container "runAsNonRoot" -}}
   {{- $_ := set $values "runsAsRoot" true -}}
+{{- end -}}
+{{- $added := default list (default dict $container.capabilities).add -}}
+{{- if or $container.privileged (has "SYS_ADMIN" $added) (has "CAP_SYS_ADMIN" $added) -}}
+  {{- $container = omit $container "allowPrivilegeEscalation" -}}
 {{- end -}}
 {{- $_ := set $values "podSecurityContext" $pod -}}
 {{- $_ := set $values "securityContext" $container -}}
