@@ -145,10 +145,17 @@ impl Run<'_> {
     }
 
     async fn connect(&self) -> Result<Connection, RunError> {
+        let opening = async {
+            let settings = &self.config.kubeconfig;
+            match self.config.mode {
+                Mode::Adhoc => Connection::open(settings, self.environment).await,
+                Mode::Periodic => Connection::open_resident(settings, self.environment).await,
+            }
+        };
         // A credential plugin may wait for a person.
         tokio::select! {
             () = self.stop.cancelled() => Err(RunError::Stopped),
-            connection = Connection::open(&self.config.kubeconfig, self.environment) => Ok(connection?),
+            connection = opening => Ok(connection?),
         }
     }
 

@@ -64,14 +64,22 @@ const RETRY: Key<Integer> = Key::new(
 const CA_FILE: Key<Text> = Key::new(
     "anchore.http.ca-file",
     Text::UNSET,
-    "PEM file of certificate authorities that are trusted besides the system's.",
+    "PEM file of certificate authorities that are trusted besides the system's. It is read again when it changes, and so \
+     is the file of the system's that `SSL_CERT_FILE` names.",
 );
 
-const CLIENT_CERT_FILE: Key<Text> =
-    Key::new("anchore.http.client-cert-file", Text::UNSET, "PEM file of a client certificate.");
+const CLIENT_CERT_FILE: Key<Text> = Key::new(
+    "anchore.http.client-cert-file",
+    Text::UNSET,
+    "PEM file of a client certificate. It is read again when it or its key changes; while the two do not fit, the former \
+     ones stay in use.",
+);
 
-const CLIENT_KEY_FILE: Key<Text> =
-    Key::new("anchore.http.client-key-file", Text::UNSET, "PEM file of the client certificate's private key.");
+const CLIENT_KEY_FILE: Key<Text> = Key::new(
+    "anchore.http.client-key-file",
+    Text::UNSET,
+    "PEM file of the client certificate's private key. It is read again when it or the certificate changes.",
+);
 
 const PROXY: Key<Text> = Key::new(
     "anchore.http.proxy",

@@ -17,11 +17,17 @@ const PATH: Key<Text> = Key::new(
     "kubeconfig.path",
     Text::UNSET,
     "A kubeconfig file, or `use-in-cluster` for the pod's service account. Unset: the explicit access below if it is \
-     given; else the files in `$KUBECONFIG`; else `~/.kube/config` if it exists; else the pod's service account.",
+     given; else the files in `$KUBECONFIG`; else `~/.kube/config` if it exists; else the pod's service account. In \
+     periodic mode the files, and those of tokens and certificates that they name, are read again when they change; a \
+     credential plugin is run again before its credentials expire, and ended after 60 s where nobody can answer it.",
 );
 
-const CONTEXT: Key<Text> =
-    Key::new("kubeconfig.context", Text::UNSET, "Context of the kubeconfig to use instead of its current one.");
+const CONTEXT: Key<Text> = Key::new(
+    "kubeconfig.context",
+    Text::UNSET,
+    "Context of the kubeconfig to use instead of its current one, which is the one at the start: a change later is not \
+     followed.",
+);
 
 const CLUSTER: Key<Text> = Key::new(
     "kubeconfig.cluster",
