@@ -4,8 +4,7 @@
 //! Every mistake found here is one of configuration: the error names the file, the name or the setting and what to do.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,7 +13,7 @@ use kube::client::ClientBuilder;
 use kube::config::{KubeconfigError, LoadDataError};
 
 use super::access::{Access, Source};
-use super::renewal::Upkeep;
+use super::renewal::{Origin, Renewal};
 use super::request::chain;
 use super::{credentials, kubeconfig};
 use crate::config::Environment;
@@ -168,23 +167,7 @@ pub(super) enum Lifetime {
 pub struct Connection {
     /// The cluster's name in reports.
     cluster_name: String,
-    pub(super) source: Source,
-    pub(super) environment: Environment,
-    pub(super) lifetime: Lifetime,
-    current: RwLock<Current>,
-    /// Held while the client is renewed.
-    pub(super) upkeep: tokio::sync::Mutex<Upkeep>,
-    /// A connection failed, for which changed files may be the reason.
-    pub(super) is_suspect: AtomicBool,
-}
-
-/// What is in use now.
-#[derive(Clone)]
-pub(super) struct Current {
-    pub(super) client: Client,
-    pub(super) access: Arc<Access>,
-    /// Counts renewals, so that several requests refused at once renew once.
-    pub(super) generation: u64,
+    pub(super) renewal: Arc<Renewal>,
 }
 
 impl ConnectError {
@@ -227,16 +210,8 @@ impl Connection {
             tracing::warn!(server, "the API server's address is not https, so no credentials are sent to it");
         }
         let built = build(&access, lifetime).await?;
-        let current = Current { client: built.client, access: Arc::new(access), generation: 0 };
-        Ok(Self {
-            cluster_name,
-            source,
-            environment: environment.clone(),
-            lifetime,
-            current: RwLock::new(current),
-            upkeep: tokio::sync::Mutex::new(Upkeep::new(fingerprint, built.expiry)),
-            is_suspect: AtomicBool::new(false),
-        })
+        let origin = Origin { source, environment: environment.clone(), lifetime };
+        Ok(Self { cluster_name, renewal: Arc::new(Renewal::new(origin, built, access, fingerprint)) })
     }
 
     /// The cluster's name in reports.
@@ -244,20 +219,13 @@ impl Connection {
         &self.cluster_name
     }
 
-    /// What is in use now.
-    pub(super) fn current(&self) -> Current {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Uses another client from now on. Requests under way keep the old one, until they end.
-    pub(super) fn replace(&self, client: Client, access: Arc<Access>) {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Current { client, access, generation: current.generation + 1 };
+    fn access(&self) -> Arc<Access> {
+        self.renewal.current().access
     }
 
     /// The API server's address for messages: without a path, and without a password somebody may have put into it.
     pub(crate) fn server(&self) -> String {
-        let access = self.current().access;
+        let access = self.access();
         let url = &access.config.cluster_url;
         let authority = url.authority().map_or("", |authority| authority.as_str());
         let host = authority.rsplit('@').next().unwrap_or_default();
@@ -266,12 +234,12 @@ impl Connection {
 
     /// The namespace of the service account or of the kubeconfig's context; `default` where none is named.
     pub(crate) fn default_namespace(&self) -> String {
-        self.current().access.config.default_namespace.clone()
+        self.access().config.default_namespace.clone()
     }
 
     /// Whether to ask for compressed answers: not where the kubeconfig says `disable-compression`.
     pub(crate) fn compresses(&self) -> bool {
-        !self.current().access.config.disable_compression
+        !self.access().config.disable_compression
     }
 }
 
@@ -398,7 +366,7 @@ mod tests {
         let script = format!("echo run >> {}; echo 'status: {{token: t}}'", runs.display());
         let user = format!("{{exec: {{command: sh, args: [-c, \"{script}\"], interactiveMode: Never}}}}");
         let connection = open(&kubeconfig_with_user(&user)).await.expect("complete");
-        let generation = connection.current().generation;
+        let generation = connection.renewal.current().generation;
 
         let (one, other) = tokio::join!(connection.renew(generation), connection.renew(generation));
 
@@ -443,6 +411,6 @@ mod tests {
     async fn credentials_are_not_sent_without_tls() {
         let kubeconfig = kubeconfig_with_user("{token: t, exec: {command: no-such-plugin}}").replace("https", "http");
         let connection = open(&kubeconfig).await.expect("nothing is run or read");
-        assert!(!names_somebody(&connection.current().access.config.auth_info));
+        assert!(!names_somebody(&connection.access().config.auth_info));
     }
 }

@@ -2,28 +2,61 @@
 //! the server has refused them.
 //!
 //! Files may be found half written, and a plugin may fail: then the client stays as it is, which is said once, and it is
-//! tried again later. One renewal at a time; requests that meanwhile come do not wait for one that is a precaution.
+//! tried again later. One renewal at a time; requests that come meanwhile do not wait for one that is a precaution. A
+//! request that is given up does not end the renewal it has begun: else a slow plugin would never end where requests have
+//! little time.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::access::Access;
+use super::access::{Access, Source};
 use super::connect::{Built, ConnectError, Connection, Lifetime, build};
+use crate::config::Environment;
 use crate::fingerprint::{CHECK_INTERVAL, Fingerprint};
 
 /// Credentials are renewed so long before they expire, or a tenth of their lifetime if that is less.
 const LEAD: SignedDuration = SignedDuration::from_mins(1);
 
+/// A client, and what it takes to make another.
+pub(super) struct Renewal {
+    origin: Origin,
+    current: RwLock<Current>,
+    /// Held while the client is renewed.
+    upkeep: Arc<Mutex<Upkeep>>,
+    /// A connection failed, for which changed files may be the reason.
+    is_suspect: AtomicBool,
+}
+
+/// Where clients come from, and how long they are needed.
+pub(super) struct Origin {
+    pub(super) source: Source,
+    pub(super) environment: Environment,
+    pub(super) lifetime: Lifetime,
+}
+
+/// What is in use now.
+#[derive(Clone)]
+pub(super) struct Current {
+    client: Client,
+    pub(super) access: Arc<Access>,
+    /// Counts renewals, so that several requests refused at once renew once.
+    pub(super) generation: u64,
+}
+
 /// What has to be known to renew a client in time.
-pub(super) struct Upkeep {
+struct Upkeep {
     /// Of the files that the client was made from.
     fingerprint: Fingerprint,
     checked: Instant,
-    /// When credentials are to be renewed that would expire.
+    /// When its credentials expire, if that is known.
+    expiry: Option<Timestamp>,
+    /// When they are to be renewed.
     renew_at: Option<Timestamp>,
     failure: Option<Failure>,
 }
@@ -34,6 +67,9 @@ struct Failure {
     error: Arc<ConnectError>,
     cause: Cause,
 }
+
+/// Whether there is a new client, or why not.
+type RenewalResult = Result<(), Arc<ConnectError>>;
 
 /// What made a renewal necessary.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,15 +85,147 @@ struct Renewed {
     fingerprint: Fingerprint,
 }
 
-impl Upkeep {
-    /// For a client that was made just now.
-    pub(super) fn new(fingerprint: Fingerprint, expiry: Option<Timestamp>) -> Self {
-        let renew_at = expiry.map(|expiry| renewal_time(Timestamp::now(), expiry));
-        Self { fingerprint, checked: Instant::now(), renew_at, failure: None }
+impl Connection {
+    /// The client for a request now, and which renewal it is of. The resident agent's is looked after before, at most
+    /// every ten seconds.
+    pub(crate) async fn fresh(&self) -> (Client, u64) {
+        self.renewal.keep().await;
+        let current = self.renewal.current();
+        (current.client, current.generation)
     }
 
-    fn expires(&self) -> bool {
+    /// Lets the files be looked at before the next request: a connection failed, as it does when the server's or the
+    /// client's certificate has been replaced.
+    pub(crate) fn suspect(&self) {
+        self.renewal.is_suspect.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes a client from what files and plugins give now, unless that was done since `generation`, whose credentials
+    /// were refused.
+    pub(crate) async fn renew(&self, generation: u64) -> Result<(), Arc<ConnectError>> {
+        self.renewal.renew(generation).await
+    }
+}
+
+impl Renewal {
+    /// Begins with a client that was made just now.
+    pub(super) fn new(origin: Origin, built: Built, access: Access, fingerprint: Fingerprint) -> Self {
+        let upkeep = Arc::new(Mutex::new(Upkeep::new(fingerprint, built.expiry)));
+        let current = RwLock::new(Current { client: built.client, access: Arc::new(access), generation: 0 });
+        Self { origin, current, upkeep, is_suspect: AtomicBool::new(false) }
+    }
+
+    /// What is in use now.
+    pub(super) fn current(&self) -> Current {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn is_resident(&self) -> bool {
+        self.origin.lifetime == Lifetime::Resident
+    }
+
+    /// Looks after the client, where that is due.
+    async fn keep(self: &Arc<Self>) {
+        if !self.is_resident() {
+            return;
+        }
+        // While another request looks after it, this one takes what there is.
+        let Ok(mut upkeep) = Arc::clone(&self.upkeep).try_lock_owned() else { return };
+        let is_due = upkeep.checked.elapsed() >= CHECK_INTERVAL;
+        let is_suspect = self.is_suspect.swap(false, Ordering::Relaxed) && upkeep.fresh_failure().is_none();
+        if is_due {
+            upkeep.checked = Instant::now();
+        } else if !is_suspect {
+            return;
+        }
+        if upkeep.fingerprint.is_outdated().await {
+            // A failure was told, and the client stays.
+            let _ = end_of(self.begin(upkeep, Cause::ChangedFiles)).await;
+        } else if is_due && upkeep.is_to_be_renewed() {
+            let has_expired = upkeep.has_expired();
+            let renewing = self.begin(upkeep, Cause::Credentials);
+            if has_expired {
+                let _ = end_of(renewing).await;
+            }
+        } else {
+            upkeep.files_are_as_before();
+        }
+    }
+
+    async fn renew(self: &Arc<Self>, generation: u64) -> Result<(), Arc<ConnectError>> {
+        let mut upkeep = Arc::clone(&self.upkeep).lock_owned().await;
+        if self.current().generation != generation {
+            return Ok(());
+        }
+        if !self.is_resident() {
+            // A run that is told to stop takes a plugin with it.
+            return self.replace_client(&mut upkeep, Cause::Credentials).await;
+        }
+        match upkeep.fresh_failure() {
+            Some(error) => Err(Arc::clone(error)),
+            None => end_of(self.begin(upkeep, Cause::Credentials)).await,
+        }
+    }
+
+    /// Begins what goes on when nobody waits for it any more.
+    fn begin(self: &Arc<Self>, mut upkeep: OwnedMutexGuard<Upkeep>, cause: Cause) -> JoinHandle<RenewalResult> {
+        let renewal = Arc::clone(self);
+        tokio::spawn(async move { renewal.replace_client(&mut upkeep, cause).await })
+    }
+
+    async fn replace_client(&self, upkeep: &mut Upkeep, cause: Cause) -> RenewalResult {
+        match self.renewed(&upkeep.fingerprint).await {
+            Ok(Renewed { built, access, fingerprint }) => {
+                upkeep.recover();
+                *upkeep = Upkeep { checked: upkeep.checked, ..Upkeep::new(fingerprint, built.expiry) };
+                // Requests under way keep the old client until they end.
+                let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+                *current = Current { client: built.client, access, generation: current.generation + 1 };
+                tracing::debug!("access to the API server was renewed");
+                Ok(())
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                if self.is_resident() {
+                    upkeep.fail(&error, cause);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// What there is now: from the source if its files have changed, and with the credentials of this moment anyway.
+    async fn renewed(&self, before: &Fingerprint) -> Result<Renewed, ConnectError> {
+        let Origin { source, environment, lifetime } = &self.origin;
+        let current = self.current().access;
+        let (access, fingerprint) = if before.is_outdated().await {
+            let (access, fingerprint) = source.access_and_fingerprint(environment, before.files().to_owned())?;
+            if access.name != current.name {
+                return Err(ConnectError::OtherCluster { context: current.context.clone().unwrap_or_default() });
+            }
+            // That credentials are withheld was said when the connection was opened.
+            (Arc::new(access.kept_off_the_wire().0), fingerprint)
+        } else {
+            (current, before.clone())
+        };
+        let built = build(&access, *lifetime).await?;
+        Ok(Renewed { built, access, fingerprint })
+    }
+}
+
+impl Upkeep {
+    /// For a client that was made just now.
+    fn new(fingerprint: Fingerprint, expiry: Option<Timestamp>) -> Self {
+        let renew_at = expiry.map(|expiry| renewal_time(Timestamp::now(), expiry));
+        Self { fingerprint, checked: Instant::now(), expiry, renew_at, failure: None }
+    }
+
+    fn is_to_be_renewed(&self) -> bool {
         self.renew_at.is_some_and(|time| time <= Timestamp::now())
+    }
+
+    fn has_expired(&self) -> bool {
+        self.expiry.is_some_and(|time| time <= Timestamp::now())
     }
 
     /// What the last renewal failed with, if that was a moment ago.
@@ -75,6 +243,13 @@ impl Upkeep {
         self.failure = Some(Failure { at: Instant::now(), error: Arc::clone(error), cause });
     }
 
+    /// Nothing is to be renewed; where files were wrong, they have been put right.
+    fn files_are_as_before(&mut self) {
+        if self.failure.as_ref().is_some_and(|failure| failure.cause == Cause::ChangedFiles) {
+            self.recover();
+        }
+    }
+
     fn recover(&mut self) {
         if self.failure.take().is_some() {
             tracing::info!("access to the API server is in order again");
@@ -82,98 +257,15 @@ impl Upkeep {
     }
 }
 
-impl Connection {
-    /// The client for a request now, and which renewal it is of. The resident agent's is looked after before, at most
-    /// every ten seconds.
-    pub(crate) async fn fresh(&self) -> (Client, u64) {
-        if self.lifetime == Lifetime::Resident
-            && let Ok(mut upkeep) = self.upkeep.try_lock()
-        {
-            let is_due = upkeep.checked.elapsed() >= CHECK_INTERVAL;
-            if is_due || self.is_suspect.load(Ordering::Relaxed) {
-                self.look_after(&mut upkeep, is_due).await;
-            }
-        }
-        let current = self.current();
-        (current.client, current.generation)
-    }
-
-    /// Lets the files be looked at before the next request: a connection failed, as it does when the server's or the
-    /// client's certificate has been replaced.
-    pub(crate) fn suspect(&self) {
-        self.is_suspect.store(true, Ordering::Relaxed);
-    }
-
-    /// Makes a client from what files and plugins give now, unless that was done since `generation`, whose credentials
-    /// were refused.
-    pub(crate) async fn renew(&self, generation: u64) -> Result<(), Arc<ConnectError>> {
-        let mut upkeep = self.upkeep.lock().await;
-        if self.current().generation != generation {
-            return Ok(());
-        }
-        match upkeep.fresh_failure().filter(|_| self.lifetime == Lifetime::Resident) {
-            Some(error) => Err(Arc::clone(error)),
-            None => self.replace_client(&mut upkeep, Cause::Credentials).await,
-        }
-    }
-
-    async fn look_after(&self, upkeep: &mut Upkeep, is_due: bool) {
-        self.is_suspect.store(false, Ordering::Relaxed);
-        if is_due {
-            upkeep.checked = Instant::now();
-        } else if upkeep.fresh_failure().is_some() {
-            return;
-        }
-        let cause = if upkeep.fingerprint.is_outdated().await {
-            Cause::ChangedFiles
-        } else if is_due && upkeep.expires() {
-            Cause::Credentials
-        } else {
-            if upkeep.failure.as_ref().is_some_and(|failure| failure.cause == Cause::ChangedFiles) {
-                // What was wrong has been taken back.
-                upkeep.recover();
-            }
-            return;
-        };
-        // A failure was told, and the client stays.
-        let _ = self.replace_client(upkeep, cause).await;
-    }
-
-    async fn replace_client(&self, upkeep: &mut Upkeep, cause: Cause) -> Result<(), Arc<ConnectError>> {
-        match self.renewed(&upkeep.fingerprint).await {
-            Ok(Renewed { built, access, fingerprint }) => {
-                upkeep.recover();
-                *upkeep = Upkeep { checked: upkeep.checked, ..Upkeep::new(fingerprint, built.expiry) };
-                self.replace(built.client, access);
-                tracing::debug!("access to the API server was renewed");
-                Ok(())
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                if self.lifetime == Lifetime::Resident {
-                    upkeep.fail(&error, cause);
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// What there is now: from the source if its files have changed, and with the credentials of this moment anyway.
-    async fn renewed(&self, before: &Fingerprint) -> Result<Renewed, ConnectError> {
-        let current = self.current().access;
-        let (access, fingerprint) = if before.is_outdated().await {
-            let (access, fingerprint) =
-                self.source.access_and_fingerprint(&self.environment, before.files().to_owned())?;
-            if access.name != current.name {
-                return Err(ConnectError::OtherCluster { context: current.context.clone().unwrap_or_default() });
-            }
-            // That credentials are withheld was said when the connection was opened.
-            (Arc::new(access.kept_off_the_wire().0), fingerprint)
-        } else {
-            (current, before.clone())
-        };
-        let built = build(&access, self.lifetime).await?;
-        Ok(Renewed { built, access, fingerprint })
+/// How a renewal ended that somebody waits for.
+async fn end_of(renewing: JoinHandle<RenewalResult>) -> RenewalResult {
+    match renewing.await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            // As if there were no other task: whoever waits panics.
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(Arc::new(ConnectError::Client(error.to_string()))),
+        },
     }
 }
 
@@ -413,7 +505,7 @@ mod tests {
         let_pass(CHECK_INTERVAL).await;
 
         Scene::get(&connection).await.expect("an answer");
-        assert_eq!((connection.current().generation, connection.server()), (1, scene.api.url().to_owned()));
+        assert_eq!((connection.renewal.current().generation, connection.server()), (1, scene.api.url().to_owned()));
     }
 
     #[tokio::test]
@@ -431,7 +523,7 @@ mod tests {
         let_pass(CHECK_INTERVAL).await;
 
         Scene::get(&connection).await.expect("an answer");
-        assert_eq!(connection.current().generation, 0);
+        assert_eq!(connection.renewal.current().generation, 0);
         assert!(log.alarms()[0].contains("leads to another cluster than when the agent was started"));
     }
 
@@ -446,6 +538,56 @@ mod tests {
         Scene::get(&connection).await.expect("an answer");
 
         assert_eq!(scene.tokens(), ["token-1", "token-2"]);
+    }
+
+    /// A plugin that after its first run waits until it is let go: by one who opens the pipe, and closes it.
+    fn patient_plugin(scene: &Scene, expiry: &str) -> (Value, PathBuf) {
+        let gate = scene.path("gate");
+        let made = std::process::Command::new("mkfifo").arg(&gate).status().expect("it runs");
+        assert!(made.success());
+        let mut plugin = counting_plugin(scene, expiry);
+        let script = plugin["exec"]["args"][1].as_str().expect("a script");
+        let script = format!("[ -e {} ] && cat {} > /dev/null; {script}", scene.path("runs").display(), gate.display());
+        plugin["exec"]["args"][1] = script.into();
+        (plugin, gate)
+    }
+
+    #[tokio::test]
+    async fn requests_do_not_wait_for_credentials_that_are_renewed_before_they_expire() {
+        let scene = Scene::new("token-1").await;
+        let (plugin, gate) = patient_plugin(&scene, "2100-01-01T00:00:00Z");
+        let connection = scene.open(&scene.kubeconfig(&plugin)).await;
+        connection.renewal.upkeep.lock().await.renew_at = Some(Timestamp::UNIX_EPOCH);
+
+        let_pass(CHECK_INTERVAL).await;
+        Scene::get(&connection).await.expect("an answer");
+        Scene::get(&connection).await.expect("an answer");
+        tokio::fs::write(&gate, "go").await.expect("the plugin waits");
+        drop(connection.renewal.upkeep.lock().await);
+        scene.api.set_user(User::reader("agent").token("token-2"));
+        Scene::get(&connection).await.expect("an answer");
+
+        assert_eq!(scene.tokens(), ["token-1", "token-1", "token-2"]);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_given_up_does_not_end_the_plugin_it_waits_for() {
+        let scene = Scene::new("token-1").await;
+        let (plugin, gate) = patient_plugin(&scene, "2020-01-01T00:00:00Z");
+        let connection = Arc::new(scene.open(&scene.kubeconfig(&plugin)).await);
+
+        let_pass(CHECK_INTERVAL).await;
+        let waiting = Arc::clone(&connection);
+        let request = tokio::spawn(async move { Scene::get(&waiting).await });
+        let opened = tokio::task::spawn_blocking(move || fs::File::create(gate).expect("the plugin waits")).await;
+        request.abort();
+        assert!(request.await.expect_err("it was given up").is_cancelled());
+        drop(opened);
+        drop(connection.renewal.upkeep.lock().await);
+        scene.api.set_user(User::reader("agent").token("token-2"));
+        Scene::get(&connection).await.expect("an answer");
+
+        assert_eq!(scene.tokens(), ["token-2"]);
     }
 
     #[tokio::test]
