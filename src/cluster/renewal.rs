@@ -159,7 +159,7 @@ impl Renewal {
         }
         if !self.is_resident() {
             // A run that is told to stop takes a plugin with it.
-            return self.replace_client(&mut upkeep, Cause::Credentials).await;
+            return Box::pin(self.replace_client(&mut upkeep, Cause::Credentials)).await;
         }
         match upkeep.fresh_failure() {
             Some(error) => Err(Arc::clone(error)),
