@@ -57,7 +57,7 @@ fn an_account_gets_what_it_is_owed_and_settles_what_it_got() {
     assert_eq!(names(&seen(&snapshot)), ["shop/job", "shop/web", "test/web"]);
     let all = snapshot.namespaces.iter().map(|namespace| namespace.name).collect();
     let ids = picture.carried_in(&all, "shop");
-    assert_eq!((ids.len(), picture.is_settled_in(&all, "shop")), (1, true));
+    assert_eq!((ids.len(), picture.has_settled_in(&all, "shop")), (1, true));
     store.carried().settle("shop", &ids);
     assert_eq!(store.carried().len(), 1);
 }
