@@ -113,7 +113,7 @@ impl Run<'_> {
     async fn run(&mut self) -> Result<(), RunError> {
         match self.config.mode {
             Mode::Adhoc => self.adhoc().await,
-            Mode::Periodic => resident::run(self).await,
+            Mode::Periodic => Box::pin(resident::run(self)).await,
         }
     }
 

@@ -88,7 +88,7 @@ async fn serve(admin: Option<AdminPort>, readiness: Arc<Readiness>, metrics: Arc
     if let Some(admin) = admin {
         admin.serve(readiness, metrics, CancellationToken::new()).await;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 impl Resident<'_> {
@@ -97,12 +97,12 @@ impl Resident<'_> {
         let stopping = async {
             self.run.stop.cancelled().await;
             self.signs.stopping();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let living = async {
             match &self.run.config.periodic.lease_name {
-                None => self.term(Mandate::unlimited(), &self.run.stop).await,
-                Some(name) => self.live_with_others(name).await,
+                None => Box::pin(self.term(Mandate::unlimited(), &self.run.stop)).await,
+                Some(name) => Box::pin(self.live_with_others(name)).await,
             }
         };
         tokio::select! {
@@ -120,7 +120,7 @@ impl Resident<'_> {
         // The Lease is held until the last request has ended.
         let is_over = CancellationToken::new();
         let terms = async {
-            self.terms(&mandate, &mut standings).await;
+            Box::pin(self.terms(&mandate, &mut standings)).await;
             is_over.cancel();
         };
         tokio::join!(elector.run(&is_over), terms);

@@ -57,7 +57,7 @@ mod tests {
 
     use super::*;
 
-    const INTERVAL: Duration = Duration::from_secs(300);
+    const INTERVAL: Duration = Duration::from_mins(5);
 
     #[tokio::test]
     async fn the_second_tick_is_shifted_by_the_name_and_the_others_follow_it_exactly() {
