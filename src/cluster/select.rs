@@ -78,9 +78,10 @@ impl Collector<'_> {
     async fn select_by_name(&self, names: &[&str]) -> Result<Selection, CollectError> {
         let mut selection = Selection { by_name: true, ..Selection::default() };
         let streak = &Streak::default();
-        let asked = futures_util::stream::iter(names.iter().copied())
-            .map(|name| async move { (name, streak.unless_hopeless(self.namespace(name)).await) });
-        let mut answers = asked.buffered(self.concurrency());
+        let asked = names.iter().map(|&name| async move { (name, streak.unless_hopeless(self.namespace(name)).await) });
+        // Futures, not a closure that makes them: only these can be told to be `Send`.
+        let asked: Vec<_> = asked.collect();
+        let mut answers = futures_util::stream::iter(asked).buffered(self.concurrency());
         while let Some((name, answer)) = answers.next().await {
             match answer {
                 Ok(namespace) => selection.namespaces.push(namespace),

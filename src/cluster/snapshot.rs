@@ -238,7 +238,7 @@ impl serde::Serialize for Uid {
 /// Sorts by key and keeps the first of equals. Servers send lists in order, so this mostly only looks.
 fn sort_unique<T, K: Ord>(items: &mut Vec<T>, key: impl Fn(&T) -> K) {
     if !items.is_sorted_by(|a, b| key(a) <= key(b)) {
-        items.sort_by(|a, b| key(a).cmp(&key(b)));
+        items.sort_by_key(&key);
     }
     items.dedup_by(|b, a| key(a) == key(b));
     items.shrink_to_fit();

@@ -57,6 +57,6 @@ pub(super) fn namespace_of<'a>(
     let former = former.get(&pod.namespace).map(Vec::as_slice).unwrap_or_default();
     let told_apart = former.iter().find(|former| is_older(version, former.until));
     let now = namespaces.get(&pod.namespace).map(|held| &held.namespace);
-    let last = former.last().filter(|last| !(last.is_exact && is_older(last.until, version)));
+    let last = former.last().filter(|last| !is_older(last.until, version));
     told_apart.map(|former| &former.namespace).or(now).or_else(|| last.map(|last| &last.namespace))
 }

@@ -186,9 +186,9 @@ async fn named_facts(
     taken_at: Timestamp,
     longest: Duration,
 ) -> Result<PictureFacts, NoPicture> {
-    let looks =
-        futures_util::stream::iter(namespaces).map(|named| async move { (named, look_at(shared, named).await) });
-    let looks: Vec<_> = looks.buffered(MOST_AT_ONCE).collect().await;
+    // Futures, not a closure that makes them: only these can be told to be `Send`.
+    let looks: Vec<_> = namespaces.iter().map(|named| async move { (named, look_at(shared, named).await) }).collect();
+    let looks: Vec<_> = futures_util::stream::iter(looks).buffered(MOST_AT_ONCE).collect().await;
     join_all(namespaces.iter().map(|named| named.pods.refresh())).await;
     let (mut missing, mut unreadable_ones) = (Vec::new(), Vec::new());
     for (named, exists) in looks {

@@ -353,9 +353,11 @@ impl Store {
         if of_name.len() > MOST_FORMER_OF_NAME {
             of_name.remove(0);
         }
-        if let Some(until) = until.filter(|_| is_exact) {
+        if let Some(until) = until {
             self.carried.displace(&held.namespace, until);
-            self.lose_pods(|held| held.pod.namespace == name && is_older(held.version, Some(until)), false);
+        }
+        if is_exact && until.is_some() {
+            self.lose_pods(|held| held.pod.namespace == name && is_older(held.version, until), false);
         }
     }
 

@@ -1,13 +1,13 @@
 //! A cluster that changes, and watches that end in every way.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pretty_assertions::assert_eq;
 use testbed::cluster::Cluster;
 use testbed::cluster::container::Container;
 use testbed::cluster::namespace::Namespace;
 use testbed::cluster::pod::Pod;
-use testbed::kubernetes::{ExpiredWatch, failure};
+use testbed::kubernetes::{ExpiredWatch, expired, failure};
 use testbed::objects::{Kind, Object};
 use testbed::server::fault::{Fault, Requests};
 
@@ -74,9 +74,9 @@ async fn watches_that_end_go_on_where_they_were() {
     for (at, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
         let watches = scene.observer.counts().watches;
         if at % 2 == 0 {
-            scene.api.close_watches()
+            scene.api.close_watches();
         } else {
-            scene.api.reset_watches()
+            scene.api.reset_watches();
         }
         scene.api.apply_pod("shop", &job(name));
         scene.until("both are watched again", |scene| scene.observer.counts().watches >= watches + 2).await;
@@ -122,6 +122,30 @@ async fn a_watch_from_too_long_ago_costs_one_list_and_nothing_is_lost() {
         assert_eq!(scene.pods().await, ["shop/new: job:1", "shop/web: nginx:1"]);
         assert_eq!(scene.lists(), (4, 2));
     }
+}
+
+#[tokio::test]
+async fn a_list_that_is_always_too_old_to_watch_from_is_read_more_and_more_rarely() {
+    let scene = Scene::of(&shop()).start().await;
+    scene.is_watching().await;
+    scene.api.inject(Requests::to(PODS).watches().first(6), expired());
+    let began = Instant::now();
+    scene.api.close_watches();
+    scene.until("six lists more", |scene| scene.lists().1 == 6).await;
+    scene.is_watching().await;
+    // Half of 10, 20, 40, 80 and 160 ms at least.
+    assert!(began.elapsed() >= Duration::from_millis(155));
+    assert_eq!(scene.requests(PODS).0, 7);
+}
+
+#[tokio::test]
+async fn an_observer_can_be_spawned() {
+    fn is_send<T: Send>(value: T) -> T {
+        value
+    }
+    let scene = Scene::of(&shop()).start().await;
+    is_send(scene.observer.first_state()).await;
+    is_send(scene.picture()).await.expect("a picture");
 }
 
 #[tokio::test]

@@ -148,9 +148,8 @@ impl Scene {
                 tokio::task::yield_now().await;
             }
         };
-        if tokio::time::timeout(HARD_LIMIT, shown).await.is_err() {
-            panic!("it shows {last:?} and not {expected:?}");
-        }
+        let is_shown = tokio::time::timeout(HARD_LIMIT, shown).await.is_ok();
+        assert!(is_shown, "it shows {last:?} and not {expected:?}");
     }
 
     /// Waits until this is so.
@@ -160,9 +159,8 @@ impl Scene {
                 tokio::task::yield_now().await;
             }
         };
-        if tokio::time::timeout(HARD_LIMIT, waits).await.is_err() {
-            panic!("it never was so: {what}; {:?}, {:?}", self.observer.statuses(), self.observer.counts());
-        }
+        let was_so = tokio::time::timeout(HARD_LIMIT, waits).await.is_ok();
+        assert!(was_so, "it never was so: {what}; {:?}, {:?}", self.observer.statuses(), self.observer.counts());
     }
 
     /// Waits until pods and namespaces are watched.

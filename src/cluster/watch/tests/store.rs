@@ -32,6 +32,13 @@ fn list_pods(store: &mut Store, pods: &[(&PodState, u64)]) {
 }
 
 #[test]
+fn what_is_told_is_held() {
+    let mut store = shop();
+    store.pod_is(web().wire(20));
+    assert_eq!(all_seen(&mut store), [web().seen(1)]);
+}
+
+#[test]
 fn a_pod_that_has_finished_counts_as_running_until_that_was_accepted() {
     let mut store = shop();
     store.pod_is(web().wire(20));
