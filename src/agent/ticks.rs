@@ -64,7 +64,7 @@ struct Memory {
 /// What a tick gives, made on a thread of its own.
 struct Prepared {
     accounts: Vec<(String, Vec<NewBatch>)>,
-    /// Carried pods that are reported for the first time, and who gets them.
+    /// Carried pods that are to be routed, and who gets them.
     routed: Vec<(u64, BTreeSet<Arc<str>>)>,
     warnings: Vec<RoutingWarning>,
     omissions: Omissions,
@@ -280,24 +280,30 @@ fn prepare(rules: &ShareRules, picture: &Picture) -> Prepared {
     prepared
 }
 
-/// Who gets the carried pods that are reported for the first time. Those of namespaces that are left out wait.
+/// Who gets the carried pods that are reported for the first time, or whose namespace goes to other accounts by now. Those
+/// of namespaces that are left out wait.
 fn routed(
     inventory: &Inventory,
     picture: &Picture,
     shares: &[crate::routing::AccountShare],
 ) -> Vec<(u64, BTreeSet<Arc<str>>)> {
-    let mut unrouted = picture.unrouted().peekable();
-    if unrouted.peek().is_none() {
+    let mut carried = picture.carried().peekable();
+    if carried.peek().is_none() {
         return Vec::new();
     }
     let reported = names(inventory, inventory.namespaces());
     let shares: Vec<(Arc<str>, HashSet<Symbol>)> =
         shares.iter().map(|share| (Arc::from(share.account.as_str()), names(inventory, &share.namespaces))).collect();
-    let accounts_of = |namespace: &Symbol| {
-        let getting = shares.iter().filter(|(_, namespaces)| namespaces.contains(namespace));
+    let accounts_of = |namespace: Symbol| -> BTreeSet<Arc<str>> {
+        let getting = shares.iter().filter(|(_, namespaces)| namespaces.contains(&namespace));
         getting.map(|(account, _)| Arc::clone(account)).collect()
     };
-    unrouted.filter(|(_, namespace)| reported.contains(namespace)).map(|(id, name)| (id, accounts_of(&name))).collect()
+    let routed = carried.filter(|(_, namespace, _)| reported.contains(namespace)).filter_map(|(id, name, owed_to)| {
+        let accounts = accounts_of(name);
+        let is_right = owed_to.is_some_and(|owed_to| owed_to.is_subset(&accounts));
+        (!is_right).then_some((id, accounts))
+    });
+    routed.collect()
 }
 
 /// The names of some namespaces of an inventory's snapshot.

@@ -63,10 +63,13 @@ impl Carried {
         }
     }
 
-    /// Notes which accounts get a pod, when it is reported for the first time. One that nobody gets is not carried on.
+    /// Notes which accounts get a pod's namespace now. Those that do not get it any more are owed nothing; when nobody is
+    /// left, those that get it are owed the pod. One that nobody gets is not carried on.
     pub(crate) fn route(&mut self, id: u64, accounts: &BTreeSet<Arc<str>>) {
-        let Some(debt) = self.debts.get_mut(&id).filter(|debt| debt.owed_to.is_none()) else { return };
-        debt.owed_to = Some(accounts.clone());
+        let Some(debt) = self.debts.get_mut(&id) else { return };
+        let still = debt.owed_to.iter().flatten().filter(|account| accounts.contains(*account)).cloned();
+        let still: BTreeSet<Arc<str>> = still.collect();
+        debt.owed_to = Some(if still.is_empty() { accounts.clone() } else { still });
         if accounts.is_empty() {
             self.remove(id);
         }

@@ -178,9 +178,9 @@ impl Picture {
         self.carried.iter().any(|one| namespaces.contains(&one.pod.namespace) && !one.is_owed_to(account))
     }
 
-    /// The carried pods that are not routed yet, with their namespaces.
-    pub fn unrouted(&self) -> impl Iterator<Item = (u64, Symbol)> {
-        self.carried.iter().filter(|one| one.owed_to.is_none()).map(|one| (one.id, one.pod.namespace))
+    /// The carried pods, with their namespaces, and the accounts that they were routed to, if they were.
+    pub fn carried(&self) -> impl Iterator<Item = (u64, Symbol, Option<&BTreeSet<Arc<str>>>)> {
+        self.carried.iter().map(|one| (one.id, one.pod.namespace, one.owed_to.as_ref()))
     }
 }
 

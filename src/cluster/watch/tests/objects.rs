@@ -166,7 +166,7 @@ pub(super) fn all_seen(store: &mut Store) -> Vec<SeenPod> {
 /// Has account `a` accept all that is carried.
 pub(super) fn accept(store: &mut Store) -> Vec<SeenPod> {
     let picture = picture_of(store);
-    for (id, _) in picture.unrouted() {
+    for (id, _) in super::unrouted(&picture) {
         store.carried().route(id, &["a".into()].into());
     }
     let snapshot = picture.snapshot(Some("a"));

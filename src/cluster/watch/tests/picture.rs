@@ -36,7 +36,7 @@ fn a_picture_stays_as_it_was_taken() {
     store.namespace_was(&namespace("shop", 2, 50));
     store.pod_was(PodState::running("test", "web", 10, "app:1").wire(51));
     store.pod_is(PodState::running("test", "new", 99, "new:1").wire(52));
-    for (id, _) in picture.unrouted() {
+    for (id, _) in super::unrouted(&picture) {
         store.carried().route(id, &std::collections::BTreeSet::new());
     }
     store.compact();
@@ -48,7 +48,7 @@ fn a_picture_stays_as_it_was_taken() {
 fn an_account_gets_what_it_is_owed_and_settles_what_it_got() {
     let mut store = store();
     let picture = picture_of(&mut store);
-    for (id, namespace) in picture.unrouted() {
+    for (id, namespace) in super::unrouted(&picture) {
         let name = picture.snapshot(None).strings.get(namespace).to_owned();
         store.carried().route(id, &[name.as_str().into()].into());
     }
@@ -76,4 +76,24 @@ fn a_namespace_that_may_not_be_reported_is_out_with_all_in_it() {
     let snapshot = store.picture(facts).snapshot(None);
     assert_eq!(names(&seen(&snapshot)), ["test/job", "test/web"]);
     assert_eq!((snapshot.namespaces.len(), snapshot.unreadable.len()), (1, 1));
+}
+
+#[test]
+fn what_is_owed_to_an_account_that_does_not_get_the_namespace_any_more_is_owed_to_those_that_do() {
+    let mut store = store();
+    let picture = picture_of(&mut store);
+    let ids: Vec<u64> = super::unrouted(&picture).map(|(id, _)| id).collect();
+    for id in &ids {
+        store.carried().route(*id, &["first".into(), "second".into()].into());
+        store.carried().route(*id, &["second".into(), "third".into()].into());
+    }
+    store.carried().settle("first", &ids);
+    assert_eq!(store.carried().len(), ids.len(), "the second still has to accept");
+    for id in &ids {
+        store.carried().route(*id, &["third".into()].into());
+    }
+    store.carried().settle("second", &ids);
+    assert_eq!(store.carried().len(), ids.len(), "now it is the third");
+    store.carried().settle("third", &ids);
+    assert_eq!(store.carried().len(), 0);
 }

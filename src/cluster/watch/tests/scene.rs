@@ -204,7 +204,7 @@ impl Scene {
     /// Has account `a` accept all that is carried.
     pub(super) async fn accept(&self) {
         let picture = self.picture().await.expect("a picture");
-        for (id, _) in picture.unrouted() {
+        for (id, _) in super::unrouted(&picture) {
             self.observer.route(id, &["a".into()].into());
         }
         let namespaces = picture.snapshot(None).namespaces.iter().map(|namespace| namespace.name).collect();

@@ -207,7 +207,7 @@ fn each_account_settles_by_itself() {
     store.pod_is(web().wire(20));
     store.pod_was(web().wire(21));
     let picture = picture_of(&mut store);
-    let ids: Vec<u64> = picture.unrouted().map(|(id, _)| id).collect();
+    let ids: Vec<u64> = super::unrouted(&picture).map(|(id, _)| id).collect();
     store.carried().route(ids[0], &["a".into(), "b".into()].into());
     store.carried().settle("a", &ids);
     store.carried().settle("a", &ids);
