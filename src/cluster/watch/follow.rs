@@ -26,7 +26,8 @@ const MOST_OUTDATED: u32 = 5;
 /// So many refused requests for a watch in a row mean that it cannot go on from where it was.
 const MOST_REFUSED: u32 = 3;
 
-/// So many refusals in a row at the start mean that the right is not there, and not that the server has just started.
+/// So many refusals in a row mean that the right is not there, and not that the server has just started: for a second or
+/// two it knows of no rights then.
 const MOST_FORBIDDEN: u32 = 3;
 
 /// After so many watches in a row without a byte the server is asked whether it is still as far as it was: a quarter of
@@ -90,6 +91,8 @@ struct Position {
     is_fresh: bool,
     /// So many lists in a row were older than what is known.
     outdated: u32,
+    /// So many requests in a row were forbidden.
+    forbidden: u32,
 }
 
 impl Follower<'_> {
@@ -109,11 +112,9 @@ impl Follower<'_> {
     }
 
     async fn list_until_complete(&self, position: &mut Position, delays: &mut Delays) -> Result<(), NeverAllowed> {
-        let mut forbidden = 0;
         while let Err(error) = self.list(position).await {
-            self.source.failed(&error);
-            forbidden = if matches!(error, RequestError::Forbidden(_)) { forbidden + 1 } else { 0 };
-            if self.may_give_up && forbidden >= MOST_FORBIDDEN && !self.source.is_complete() {
+            self.failed(&error, position);
+            if self.may_give_up && position.forbidden >= MOST_FORBIDDEN && !self.source.is_complete() {
                 return Err(NeverAllowed);
             }
             sleep(delays.after(&error)).await;
@@ -143,12 +144,12 @@ impl Follower<'_> {
                 }
                 End::Resume(Some(error)) => {
                     refused = 0;
-                    self.source.failed(&error);
+                    self.failed(&error, position);
                     sleep(delays.after(&error)).await;
                 }
                 End::Refused(error) => {
                     refused += 1;
-                    self.source.failed(&error);
+                    self.failed(&error, position);
                     if refused >= MOST_REFUSED {
                         return error.to_string();
                     }
@@ -181,14 +182,25 @@ impl Follower<'_> {
             }
             let demand = self.source.demanded().await;
             if let Err(error) = self.list(position).await {
-                self.source.failed(&error);
+                self.failed(&error, position);
                 position.is_fresh = false;
             }
             self.source.served(demand);
         } else if let Err(error) = self.list(position).await {
             // Neither may be done. That lists work is known before anybody waits for one.
-            self.source.failed(&error);
+            self.failed(&error, position);
             sleep(delays.after(&error)).await;
+        }
+    }
+
+    /// An attempt failed. A source that was read before is not blind before that is certain.
+    fn failed(&self, error: &RequestError, position: &mut Position) {
+        let is_forbidden = matches!(error, RequestError::Forbidden(_));
+        position.forbidden = if is_forbidden { position.forbidden + 1 } else { 0 };
+        if is_forbidden && position.forbidden < MOST_FORBIDDEN {
+            self.source.failed_because(error.to_string(), false);
+        } else {
+            self.source.failed(error);
         }
     }
 
@@ -196,7 +208,7 @@ impl Follower<'_> {
         let is_reset = position.outdated >= MOST_OUTDATED;
         let listed = self.list_once(position, is_reset).await;
         match &listed {
-            Ok(()) => (position.is_fresh, position.outdated) = (true, 0),
+            Ok(()) => (position.is_fresh, position.outdated, position.forbidden) = (true, 0, 0),
             Err(RequestError::Outdated) => position.outdated += 1,
             Err(_) => {}
         }
@@ -254,7 +266,7 @@ impl Follower<'_> {
         let mut answer = answer.silent_for(self.shared.limits.silence);
         let mut frames = Frames::new(encoding);
         self.source.opened();
-        position.is_fresh = false;
+        (position.is_fresh, position.forbidden) = (false, 0);
         self.shared.stats.watches.fetch_add(1, Relaxed);
         let mut is_silent = true;
         let end = loop {

@@ -103,6 +103,21 @@ async fn a_server_that_just_started_is_not_taken_at_its_word() {
 }
 
 #[tokio::test]
+async fn a_server_that_was_restarted_is_not_taken_at_its_word() {
+    let (log, _guard) = Log::start();
+    let scene = Scene::of(&cluster()).by(User::reader("reader")).start().await;
+    scene.is_watching().await;
+    for path in [PODS, "/api/v1/namespaces"] {
+        scene.api.inject(Requests::to(path).first(4), failure(403, "Forbidden", "RBAC is not loaded yet"));
+    }
+    scene.api.reset_watches();
+    scene.until("it is not up to date", |scene| !scene.is_synced()).await;
+    scene.is_watching().await;
+    assert_eq!(log.count("may not be read any more"), 0);
+    scene.shows(&["shop/web: job:1", "test/other: job:1"]).await;
+}
+
+#[tokio::test]
 async fn roles_are_enough_for_named_namespaces() {
     let plan = Scene::of(&cluster()).by(role(User::named("reader"), "shop")).include(&["shop"]);
     let scene = plan.start().await;
