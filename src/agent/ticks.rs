@@ -53,6 +53,8 @@ pub(crate) struct Ticker {
 #[derive(Debug, Default)]
 struct Memory {
     taken_at: Option<Timestamp>,
+    /// The last tick made no report.
+    is_failing: bool,
     /// Warnings that were given, each once.
     warned: HashSet<RoutingWarning>,
     /// Namespaces that could not be read at the last tick.
@@ -125,7 +127,7 @@ impl Ticker {
         let taken_at = memory.next_time(Timestamp::now());
         let picture = match self.observer.picture(taken_at, self.interval).await {
             Ok(picture) => Arc::new(picture),
-            Err(error) => return self.no_report(&error),
+            Err(error) => return self.no_report(&error, memory),
         };
         let (rules, shared) = (Arc::clone(&self.rules), Arc::clone(&picture));
         let prepared = match tokio::task::spawn_blocking(move || prepare(&rules, &shared)).await {
@@ -134,6 +136,9 @@ impl Ticker {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         drop(picture);
+        if std::mem::take(&mut memory.is_failing) {
+            tracing::info!("reports are made again");
+        }
         self.journal.state(COLLECTING, None);
         for (id, accounts) in &prepared.routed {
             self.observer.route(*id, accounts);
@@ -147,14 +152,19 @@ impl Ticker {
         TickOutcome::Report
     }
 
-    fn no_report(&self, error: &NoPicture) -> TickOutcome {
+    /// Tells each tick to the health report, and the first of several in a row to the log.
+    fn no_report(&self, error: &NoPicture, memory: &mut Memory) -> TickOutcome {
         let outcome = match error {
             NoPicture::NeverComplete { .. } => TickOutcome::NeverComplete,
             NoPicture::Unconfirmed { .. } => TickOutcome::Stale,
             NoPicture::NothingReadable { .. } | NoPicture::Collect(_) => TickOutcome::Failed,
         };
         let error = format!("a tick made no report: {error}");
-        tracing::error!("{error}");
+        if std::mem::replace(&mut memory.is_failing, true) {
+            tracing::debug!("{error}");
+        } else {
+            tracing::error!("{error}; none is made until this is over");
+        }
         self.journal.event(error.clone());
         self.journal.state(COLLECTING, Some(error));
         outcome
