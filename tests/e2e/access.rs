@@ -24,6 +24,23 @@ pub(crate) const READ_EVERYTHING: [Right; 4] = [
     Right::new("list", "pods"),
 ];
 
+/// What a `ClusterRole` for the resident agent grants.
+pub(crate) const WATCH_EVERYTHING: [Right; 6] = [
+    Right::new("get", "namespaces"),
+    Right::new("list", "namespaces"),
+    Right::new("watch", "namespaces"),
+    Right::new("list", "nodes"),
+    Right::new("list", "pods"),
+    Right::new("watch", "pods"),
+];
+
+/// What replicas need to choose who leads.
+pub(crate) const SHARE_LEASES: [Right; 3] = [
+    Right::of_group("get", "coordination.k8s.io", "leases"),
+    Right::of_group("create", "coordination.k8s.io", "leases"),
+    Right::of_group("update", "coordination.k8s.io", "leases"),
+];
+
 /// What the agent needs to read a namespace by its name.
 pub(crate) const READ_NAMESPACE: [Right; 2] = [Right::new("get", "namespaces"), Right::new("list", "pods")];
 
@@ -92,6 +109,13 @@ impl Cluster {
         self.post(&format!("{path}/roles"), &role("Role", user, rights)).await;
         self.post(&format!("{path}/rolebindings"), &binding("Role", user, user)).await;
         self.wait_for_rights(user, Some(namespace), rights).await;
+    }
+
+    /// Takes back what [`Self::grant`] granted to `user`. The API server acts on it a moment later.
+    pub(crate) async fn revoke(&self, user: &str) {
+        let name = format!("{CLUSTER_ROLE_PREFIX}{user}");
+        self.delete(&format!("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{name}")).await;
+        self.delete(&format!("/apis/rbac.authorization.k8s.io/v1/clusterroles/{name}")).await;
     }
 
     /// Waits until the API server knows that `user` has `rights`.

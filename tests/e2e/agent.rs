@@ -17,8 +17,8 @@ const RUN_TIMEOUT: Duration = Duration::from_mins(3);
 /// A run that is prepared.
 #[must_use]
 pub(crate) struct Agent<'a> {
-    cluster: &'a Cluster,
-    command: Command,
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) command: Command,
 }
 
 /// What came of a run.

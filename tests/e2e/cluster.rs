@@ -1,18 +1,21 @@
 //! The whole cluster for one test: empty at its start, and filled by it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::objects::{Namespace, Node, Pod};
 use crate::server::{self, Server};
 
-/// The servers, started by the first test; why they could not be, where that is so.
-static SERVER: Mutex<Option<Result<Arc<Server>, String>>> = Mutex::const_new(None);
+/// As many tests as have servers at the same time: one can wait while the other computes.
+static TURNS: Semaphore = Semaphore::const_new(2);
+
+/// Servers that no test uses now.
+static IDLE: Mutex<Vec<Arc<Server>>> = Mutex::new(Vec::new());
 
 /// Namespaces that the API server makes itself and would make again, in order. Tests leave them as they are.
 const SYSTEM_NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
@@ -47,24 +50,30 @@ pub(crate) struct Cluster {
     /// Where this test keeps its kubeconfigs and where its agent runs.
     pub(crate) directory: tempfile::TempDir,
     client: reqwest::Client,
-    _alone: MutexGuard<'static, Option<Result<Arc<Server>, String>>>,
+    _turn: SemaphorePermit<'static>,
+}
+
+impl Drop for Cluster {
+    /// Servers of a test that failed may be down; the next one gets others.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&self.server));
+        }
+    }
 }
 
 impl Cluster {
-    /// Waits for the test before, and empties the cluster.
+    /// Waits for its turn, and empties the cluster.
     pub(crate) async fn fresh() -> Self {
-        let mut alone = SERVER.lock().await;
-        if alone.is_none() {
-            *alone = Some(Server::start().await.map(Arc::new).map_err(|error| format!("{error:#}")));
-        }
-        let server = match alone.as_ref() {
-            Some(Ok(server)) => Arc::clone(server),
-            Some(Err(error)) => panic!("{error}"),
-            None => unreachable!("it was started above"),
+        let turn = TURNS.acquire().await.expect("it is never closed");
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let server = match idle {
+            Some(server) => server,
+            None => Arc::new(Server::start().await.unwrap_or_else(|error| panic!("{error:#}"))),
         };
         let client = server::http_client(&server.certificate_authority());
         let directory = tempfile::tempdir_in(&server.directory).expect("a temporary folder can be made");
-        let cluster = Self { server, directory, client, _alone: alone };
+        let cluster = Self { server, directory, client, _turn: turn };
         cluster.has_system_namespaces().await;
         cluster.empty().await;
         cluster
@@ -91,10 +100,12 @@ impl Cluster {
     }
 
     /// Makes a pod in `namespace` with its status, as the scheduler and the kubelet would.
-    pub(crate) async fn pod(&self, namespace: &str, pod: Pod) {
+    /// Gives its uid.
+    pub(crate) async fn pod(&self, namespace: &str, pod: Pod) -> String {
         let path = format!("/api/v1/namespaces/{namespace}/pods");
         let created = self.post(&path, &pod.manifest()).await;
         let path = format!("{path}/{}", pod.name());
+        let uid = created["metadata"]["uid"].as_str().expect("what is made has a uid").to_owned();
         let created = match pod.ephemeral_containers() {
             None => created,
             Some(ephemeral) => {
@@ -104,11 +115,33 @@ impl Cluster {
             }
         };
         self.write_status(&path, created, pod.status(namespace)).await;
+        uid
     }
 
     /// Deletes an object as a user does: with its grace period, and its finalizers left to whoever set them.
     pub(crate) async fn delete(&self, path: &str) {
         self.request(Method::DELETE, path, None).await;
+    }
+
+    /// Deletes a pod at once.
+    pub(crate) async fn delete_pod(&self, namespace: &str, name: &str) {
+        self.delete(&format!("/api/v1/namespaces/{namespace}/pods/{name}?gracePeriodSeconds=0")).await;
+    }
+
+    /// Changes some fields of an object.
+    pub(crate) async fn patch(&self, path: &str, change: &Value) {
+        let url = format!("{}{path}", self.server.url);
+        let request = self.client.patch(url).bearer_auth(&self.server.admin_token).body(change.to_string());
+        let answer = request.header("content-type", "application/merge-patch+json").send().await;
+        let answer = answer.expect("the API server answers");
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    }
+
+    /// Has etcd forget all that was before now.
+    pub(crate) async fn compact(&self) {
+        let any = self.etcd("kv/range", &json!({"key": BASE64_STANDARD.encode("any")})).await;
+        let revision = &any["header"]["revision"];
+        self.etcd("kv/compaction", &json!({"revision": revision, "physical": true})).await;
     }
 
     /// What the API server answers to the administrator, as JSON.
@@ -132,6 +165,12 @@ impl Cluster {
         let stored =
             pods.into_iter().map(|pod| (format!("/registry/pods/{namespace}/{}", pod.name()), pod.stored(namespace)));
         self.write_to_etcd(stored).await;
+    }
+
+    /// Deletes a pod, past the API server.
+    pub(crate) async fn remove_pod(&self, namespace: &str, name: &str) {
+        let key = format!("/registry/pods/{namespace}/{name}");
+        self.delete_range(&key, &format!("{key}\0")).await;
     }
 
     /// Deletes a namespace with all that is in it, at once.

@@ -1,17 +1,21 @@
-//! One etcd and one kube-apiserver for the whole suite, on loopback, in a folder of their own.
+//! One etcd and one kube-apiserver on loopback, in a folder of their own. Each can be killed and started again.
 //!
 //! Rust does not drop statics, and a test run may be killed at any moment. So a small shell, the reaper, is told the
 //! process ids of both servers and waits for its standard input to end, which happens however this process ends; then
 //! it kills them and removes the folder.
+//!
+//! The ports stay bound by this process, without listening, as long as the servers are wanted: nobody else is given one
+//! of them, also while a server is down, and whoever connects to it then is refused.
 
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -19,28 +23,38 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
 };
+use tokio::net::TcpSocket;
 
 /// How long both servers may take until they are ready: seconds on an idle machine.
 const START_TIMEOUT: Duration = Duration::from_mins(2);
-
-/// How often both are started anew when one of them ends at once: a port that was free may be taken before it is used.
-const START_ATTEMPTS: usize = 3;
 
 /// Users that tests can take, each with a token of its own and no rights. The API server reads its list of users only
 /// when it starts.
 const TOKEN_USERS: usize = 200;
 
-/// Reads process ids from its standard input until that ends, then kills them and removes the folder `$1`.
+/// Who listed and watched what, for tests to read.
+const AUDIT_POLICY: &str = r#"
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {level: None, userGroups: ["system:masters"]}
+  - {level: Metadata, verbs: [get, list, watch], resources: [{group: "", resources: [pods, namespaces, nodes]}]}
+  - {level: None}
+"#;
+
+/// Reads lines of process ids from its standard input until that ends, then kills those of the last line and removes the
+/// folder `$1`.
 const REAPER: &str = r#"
 trap '' INT TERM HUP
 pids=
-while read -r pid; do pids="$pids $pid"; done
+while read -r line; do pids=$line; done
 [ -z "$pids" ] || kill -KILL $pids 2>/dev/null
 tries=0
 while ! rm -rf -- "$1" 2>/dev/null && [ $tries -lt 50 ]; do tries=$((tries + 1)); sleep 0.1; done
 "#;
 
-/// The two servers, ready.
+/// The two servers.
 pub(crate) struct Server {
     /// `https://127.0.0.1:port` of the API server.
     pub(crate) url: String,
@@ -54,8 +68,24 @@ pub(crate) struct Server {
     users: Vec<TokenUser>,
     users_taken: AtomicUsize,
     certificates_made: AtomicUsize,
+    programs: Programs,
+    ports: Ports,
+    processes: Mutex<Processes>,
+}
+
+/// What runs now.
+struct Processes {
+    etcd: Option<Child>,
+    apiserver: Option<Child>,
     /// The reaper acts when this is closed.
-    _reaper: ChildStdin,
+    reaper: ChildStdin,
+}
+
+/// One of the two.
+#[derive(Clone, Copy)]
+enum Part {
+    Etcd,
+    Apiserver,
 }
 
 /// A user known by a token.
@@ -79,33 +109,100 @@ impl Server {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let programs = Programs::find()?;
         let directory = tempfile::Builder::new().prefix("e2e-").tempdir()?.keep();
-        let mut reaper = start_reaper(&directory)?;
+        let reaper = start_reaper(&directory)?;
         let authority = new_authority()?;
         let admin = TokenUser { name: "admin".to_owned(), token: new_token() };
         let users: Vec<TokenUser> =
             (0..TOKEN_USERS).map(|n| TokenUser { name: format!("user-{n}"), token: new_token() }).collect();
         write_server_files(&directory, &authority, &admin, &users)?;
-
-        let mut attempts = 0;
-        let (etcd_port, port) = loop {
-            attempts += 1;
-            match start_both(&programs, &directory, &mut reaper, &authority.pem()).await {
-                Ok(ports) => break ports,
-                Err(error) if attempts < START_ATTEMPTS && error.is::<EndedAtOnce>() => {}
-                Err(error) => return Err(error),
-            }
-        };
-        Ok(Self {
-            url: format!("https://127.0.0.1:{port}"),
-            etcd_url: format!("http://127.0.0.1:{etcd_port}"),
+        let ports = Ports::reserve()?;
+        let server = Self {
+            url: format!("https://127.0.0.1:{}", ports.apiserver.0),
+            etcd_url: format!("http://127.0.0.1:{}", ports.etcd.0),
             directory,
             admin_token: admin.token,
             authority,
             users,
             users_taken: AtomicUsize::new(0),
             certificates_made: AtomicUsize::new(0),
-            _reaper: reaper,
-        })
+            programs,
+            ports,
+            processes: Mutex::new(Processes { etcd: None, apiserver: None, reaper }),
+        };
+        server.start_part(Part::Etcd).await?;
+        server.start_part(Part::Apiserver).await?;
+        Ok(server)
+    }
+
+    /// Kills the API server, as a crash does, and waits until it is gone.
+    pub(crate) fn kill_apiserver(&self) {
+        self.kill_part(Part::Apiserver);
+    }
+
+    /// Starts the API server that was killed, and waits until it is ready.
+    pub(crate) async fn start_apiserver(&self) {
+        self.start_part(Part::Apiserver).await.expect("the API server starts again");
+    }
+
+    /// Kills etcd, as a crash does, and waits until it is gone.
+    pub(crate) fn kill_etcd(&self) {
+        self.kill_part(Part::Etcd);
+    }
+
+    /// Starts the etcd that was killed, with what it has stored, and waits until it is ready.
+    pub(crate) async fn start_etcd(&self) {
+        self.start_part(Part::Etcd).await.expect("etcd starts again");
+    }
+
+    /// Whether the API server says that it can do its work.
+    pub(crate) async fn apiserver_is_ready(&self) -> bool {
+        self.is_ready(&format!("{}/readyz", self.url)).await
+    }
+
+    async fn is_ready(&self, url: &str) -> bool {
+        let answer = http_client(&self.authority.pem()).get(url).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    fn kill_part(&self, part: Part) {
+        let mut processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut child = processes.slot(part).take().expect("it runs");
+        child.kill().expect("it can be killed");
+        child.wait().expect("it ends");
+        processes.tell_reaper().expect("the reaper listens");
+    }
+
+    async fn start_part(&self, part: Part) -> anyhow::Result<()> {
+        let (command, url) = match part {
+            Part::Etcd => {
+                (etcd_command(&self.programs, &self.directory, &self.ports), format!("{}/health", self.etcd_url))
+            }
+            Part::Apiserver => {
+                (apiserver_command(&self.programs, &self.directory, &self.ports), format!("{}/readyz", self.url))
+            }
+        };
+        let log = {
+            let mut processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+            let (child, log) = spawn(part.name(), command, &self.directory)?;
+            *processes.slot(part) = Some(child);
+            processes.tell_reaper()?;
+            log
+        };
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !self.is_ready(&url).await {
+            let status = {
+                let mut processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+                processes.slot(part).as_mut().context("it was killed meanwhile")?.try_wait()?
+            };
+            if let Some(status) = status {
+                bail!("{} ended at once ({status}); the end of its log:\n{}", part.name(), end_of(&log));
+            }
+            if Instant::now() > deadline {
+                bail!("{} is not ready after {START_TIMEOUT:?}; the end of its log:\n{}", part.name(), end_of(&log));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
     }
 
     /// PEM of the certificate that vouches for the API server.
@@ -171,85 +268,71 @@ impl Programs {
     }
 }
 
-/// A server ended before it was ready.
-#[derive(Debug, thiserror::Error)]
-#[error("{name} ended at once ({status}); the end of its log:\n{log}")]
-struct EndedAtOnce {
-    name: &'static str,
-    status: std::process::ExitStatus,
-    log: String,
-}
-
-/// A server that was started and is perhaps not ready yet.
-struct Starting {
-    name: &'static str,
-    child: Child,
-    log: PathBuf,
-}
-
-impl Starting {
-    /// Starts a server whose process id the reaper knows, with a log in `directory`.
-    fn new(
-        name: &'static str,
-        mut command: Command,
-        directory: &Path,
-        reaper: &mut ChildStdin,
-    ) -> anyhow::Result<Self> {
-        let log = directory.join(format!("{name}.log"));
-        let output = File::create(&log)?;
-        // Not in our process group: an interrupt from the terminal ends us, and the reaper then ends them.
-        let command = command.process_group(0).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
-        writeln!(reaper, "{}", child.id())?;
-        Ok(Self { name, child, log })
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::Apiserver => "kube-apiserver",
+        }
     }
+}
 
-    /// Waits until `url` answers with success.
-    async fn ready(&mut self, client: &reqwest::Client, url: &str) -> anyhow::Result<()> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        loop {
-            if client.get(url).send().await.is_ok_and(|answer| answer.status().is_success()) {
-                return Ok(());
-            }
-            if let Some(status) = self.child.try_wait()? {
-                return Err(EndedAtOnce { name: self.name, status, log: self.end_of_log() }.into());
-            }
-            if Instant::now() > deadline {
-                bail!("{} is not ready after {START_TIMEOUT:?}; the end of its log:\n{}", self.name, self.end_of_log());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+impl Processes {
+    fn slot(&mut self, part: Part) -> &mut Option<Child> {
+        match part {
+            Part::Etcd => &mut self.etcd,
+            Part::Apiserver => &mut self.apiserver,
         }
     }
 
-    fn end_of_log(&self) -> String {
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
+    fn tell_reaper(&mut self) -> std::io::Result<()> {
+        let ids: Vec<String> =
+            [&self.etcd, &self.apiserver].into_iter().flatten().map(|child| child.id().to_string()).collect();
+        writeln!(self.reaper, "{}", ids.join(" "))
     }
 }
 
-/// Starts etcd, then the API server; their ports.
-async fn start_both(
-    programs: &Programs,
-    directory: &Path,
-    reaper: &mut ChildStdin,
-    certificate_authority: &str,
-) -> anyhow::Result<(u16, u16)> {
-    let client = http_client(certificate_authority);
-    let (etcd_port, peer_port, port) = free_ports()?;
-    let mut etcd = Starting::new("etcd", etcd_command(programs, directory, etcd_port, peer_port), directory, reaper)?;
-    etcd.ready(&client, &format!("http://127.0.0.1:{etcd_port}/health")).await?;
-    let command = apiserver_command(programs, directory, etcd_port, port);
-    let mut apiserver = Starting::new("kube-apiserver", command, directory, reaper)?;
-    apiserver.ready(&client, &format!("https://127.0.0.1:{port}/readyz")).await?;
-    Ok((etcd_port, port))
+/// Three ports of loopback that are ours, each with the socket that keeps it so.
+struct Ports {
+    etcd: (u16, TcpSocket),
+    etcd_peers: (u16, TcpSocket),
+    apiserver: (u16, TcpSocket),
 }
 
-fn etcd_command(programs: &Programs, directory: &Path, port: u16, peer_port: u16) -> Command {
+impl Ports {
+    fn reserve() -> anyhow::Result<Self> {
+        let one = || -> std::io::Result<(u16, TcpSocket)> {
+            let socket = TcpSocket::new_v4()?;
+            // The servers, which set it too, can listen beside it.
+            socket.set_reuseport(true)?;
+            socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+            Ok((socket.local_addr()?.port(), socket))
+        };
+        Ok(Self { etcd: one()?, etcd_peers: one()?, apiserver: one()? })
+    }
+}
+
+/// Starts a server; gives its log as well, which grows with each start.
+fn spawn(name: &str, mut command: Command, directory: &Path) -> anyhow::Result<(Child, PathBuf)> {
+    let log = directory.join(format!("{name}.log"));
+    let output = File::options().create(true).append(true).open(&log)?;
+    // Not in our process group: an interrupt from the terminal ends us, and the reaper then ends them.
+    let command = command.process_group(0).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    let child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
+    Ok((child, log))
+}
+
+fn end_of(log: &Path) -> String {
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+fn etcd_command(programs: &Programs, directory: &Path, ports: &Ports) -> Command {
+    let (port, peer_port) = (ports.etcd.0, ports.etcd_peers.0);
     let mut command = Command::new(&programs.etcd);
     command
-        // Named by its port, so that an attempt does not find what the one before it left.
-        .args([format!("--data-dir={}", directory.join(format!("etcd-{port}")).display())])
+        .args([format!("--data-dir={}", directory.join("etcd").display()), "--socket-reuse-port".to_owned()])
         .args([format!("--listen-client-urls=http://127.0.0.1:{port}")])
         .args([format!("--advertise-client-urls=http://127.0.0.1:{port}")])
         .args([format!("--listen-peer-urls=http://127.0.0.1:{peer_port}")])
@@ -258,12 +341,18 @@ fn etcd_command(programs: &Programs, directory: &Path, port: u16, peer_port: u16
     command
 }
 
-fn apiserver_command(programs: &Programs, directory: &Path, etcd_port: u16, port: u16) -> Command {
+fn apiserver_command(programs: &Programs, directory: &Path, ports: &Ports) -> Command {
+    let (etcd_port, port) = (ports.etcd.0, ports.apiserver.0);
     let file = |name: &str| directory.join(name).display().to_string();
     let mut command = Command::new(&programs.apiserver);
     command
         .args([format!("--etcd-servers=http://127.0.0.1:{etcd_port}")])
         .args(["--bind-address=127.0.0.1".to_owned(), format!("--secure-port={port}")])
+        .args(["--permit-port-sharing"])
+        .args([
+            format!("--audit-policy-file={}", file("audit.yaml")),
+            format!("--audit-log-path={}", file("audit.log")),
+        ])
         .args([
             format!("--tls-cert-file={}", file("server.crt")),
             format!("--tls-private-key-file={}", file("server.key")),
@@ -292,15 +381,6 @@ fn start_reaper(directory: &Path) -> anyhow::Result<ChildStdin> {
         .spawn()
         .context("sh cannot be started")?;
     reaper.stdin.take().context("its standard input is a pipe")
-}
-
-/// Three ports that nobody listens on now, for etcd's clients, etcd's peers and the API server.
-fn free_ports() -> anyhow::Result<(u16, u16, u16)> {
-    // Held together, so that they differ.
-    let listeners =
-        [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
-    let [etcd, peer, apiserver] = &listeners;
-    Ok((etcd.local_addr()?.port(), peer.local_addr()?.port(), apiserver.local_addr()?.port()))
 }
 
 fn new_authority() -> anyhow::Result<CertifiedIssuer<'static, KeyPair>> {
@@ -332,6 +412,7 @@ fn write_server_files(
         ("server.crt", certificate.pem()),
         ("server.key", key.serialize_pem()),
         ("tokens.csv", tokens),
+        ("audit.yaml", AUDIT_POLICY.to_owned()),
     ] {
         std::fs::write(directory.join(file), content)?;
     }
