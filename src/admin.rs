@@ -71,7 +71,11 @@ impl AdminPort {
     /// Opens the port of `admin.listen`.
     pub async fn bind(address: SocketAddr) -> Result<Self, BindError> {
         let listener = TcpListener::bind(address).await.map_err(|reason| BindError { address, reason })?;
-        Ok(Self { listener })
+        let port = Self { listener };
+        // With port 0 this is the only place that tells where it is.
+        let address = port.address().map_err(|reason| BindError { address, reason })?;
+        tracing::info!(%address, "admin port open");
+        Ok(port)
     }
 
     /// Where it listens: with port 0 the system has chosen one.
