@@ -12,7 +12,7 @@ use super::follow::Follower;
 use super::picture::PictureFacts;
 use super::sources::{Source, SourceKind, SourceState, SourceStatus};
 use super::{NoPicture, ObserveSettings, Shared};
-use crate::cluster::collect::{CollectError, CollectSettings, MOST_AT_ONCE, collect, unreadable};
+use crate::cluster::collect::{CollectError, CollectSettings, MOST_AT_ONCE, collect};
 use crate::cluster::request::{Accept, RequestError};
 use crate::cluster::select::{MOST_BY_NAME, is_dns_label};
 use crate::cluster::snapshot::Unreadable;
@@ -233,9 +233,12 @@ async fn look_at(shared: &Shared, named: &Named) -> bool {
             false
         }
         Err(error) => {
-            let reason = unreadable(&named.name, "`get` on namespaces", &error).reason;
-            let told =
-                if matches!(error, RequestError::Forbidden(_)) { RequestError::Forbidden(reason) } else { error };
+            let told = match error {
+                RequestError::Forbidden(message) => {
+                    RequestError::Forbidden(format!("{message}; grant `get` on namespaces in this namespace"))
+                }
+                error => error,
+            };
             named.object.failed(&told);
             true
         }
