@@ -24,7 +24,7 @@ use tokio::process::{Child, Command};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_anchore-k8s-inventory");
 
 /// No run here needs half of this, however slow the machine is.
-const HARD_LIMIT: Duration = Duration::from_mins(1);
+pub(crate) const HARD_LIMIT: Duration = Duration::from_mins(1);
 
 /// The program before it is started.
 #[must_use]
@@ -93,6 +93,12 @@ impl Agent {
     /// Gives up on a silent API server after a second instead of a minute.
     pub(crate) fn impatient(self) -> Self {
         self.set("kubernetes.request-timeout-seconds", 1)
+    }
+
+    /// Stays, and reports each second, with its admin port anywhere.
+    pub(crate) fn resident(self) -> Self {
+        let settings = self.set("mode", "periodic").set("polling-interval-seconds", 1);
+        settings.set("health-report-interval-seconds", 30).set("admin.listen", "127.0.0.1:0").loudly()
     }
 
     /// With these words on the command line.
@@ -169,6 +175,11 @@ impl Running {
             }
         };
         tokio::time::timeout(HARD_LIMIT, written).await.expect("it must be written within a minute");
+    }
+
+    /// Its folder and its process.
+    pub(crate) fn into_parts(self) -> (TempDir, Child) {
+        (self.folder, self.child)
     }
 
     /// Waits for its end.
