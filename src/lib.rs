@@ -2,8 +2,12 @@
 //!
 //! ```text
 //! Kubernetes API ─▶ cluster ─ClusterSnapshot─▶ inventory ─▶ routing ─▶ batching ─Report─▶ delivery ─▶ anchore ─▶ Enterprise
-//!                   (lists)                    └─────── pure, synchronous, deterministic ──────┘
+//!                   (lists, watches)           └─────── pure, synchronous, deterministic ──────┘        (spool)
 //! ```
+//!
+//! An adhoc run goes through this once. The resident agent does so at each tick, from the state that it keeps by watching;
+//! beside that, [`integration`] registers it and reports its health, [`admin`] answers probes and [`metrics`], and a Lease
+//! decides which of several replicas does so.
 //!
 //! The modules in reading order: [`cli`] (what the user asked for), [`config`] (the settings, checked), [`agent`] (puts
 //! the parts together and runs them), then the parts in the order of the picture.

@@ -1,4 +1,4 @@
-//! What the pages for operators quote from the program: its messages, and the metrics of the alerts and the dashboard.
+//! What pages quote from elsewhere: messages of the program, metrics of alerts and dashboard, names of tests, files.
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
@@ -30,25 +30,33 @@ fn between<'p>(page: &'p str, begin: &str, end: &str) -> &'p str {
     rest.split_once(end).expect("the mark after it").0
 }
 
-/// The product code of all source files, with literals that span lines put together, and `…` for what they fill in.
-fn sources() -> Vec<String> {
-    let (mut folders, mut sources) = (vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")], Vec::new());
-    let (continued, filled) = (pattern(r"\\\n\s*"), pattern(r#"\{[^{}"\n]*\}"#));
+/// The source files below a folder, with their path.
+fn source_files(folder: &str) -> Vec<(PathBuf, String)> {
+    let (mut folders, mut files) = (vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder)], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("a folder") {
             let path = entry.expect("an entry").path();
-            let is_test = path.file_stem().is_some_and(|stem| stem == "tests");
-            if path.is_dir() && !is_test {
+            if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test {
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = read(&path);
-                let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-                let product = continued.replace_all(product, "");
-                sources.push(filled.replace_all(&product, DIFFERS).into_owned());
+                files.push((path, text));
             }
         }
     }
-    sources
+    files
+}
+
+/// The product code of all source files, with literals that span lines put together, and `…` for what they fill in.
+fn product_code() -> Vec<String> {
+    let (continued, filled) = (pattern(r"\\\n\s*"), pattern(r#"\{[^{}"\n]*\}"#));
+    let is_product = |path: &Path| !path.iter().any(|part| part == "tests" || part == "tests.rs");
+    let files = source_files("src").into_iter().filter(|(path, _)| is_product(path));
+    let code = files.map(|(_, text)| {
+        let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        filled.replace_all(&continued.replace_all(product, ""), DIFFERS).into_owned()
+    });
+    code.collect()
 }
 
 /// The messages of the first column: a code span, which double backticks may surround.
@@ -60,10 +68,10 @@ fn messages(page: &str) -> Vec<String> {
 
 #[test]
 fn every_message_that_is_explained_is_one_of_the_program() {
-    let (page, sources) = (operations(), sources());
+    let (page, code) = (operations(), product_code());
     let messages = messages(&page);
     assert!(messages.len() > 40, "the messages are found");
-    let is_of_program = |message: &String| sources.iter().any(|source| source.contains(message.as_str()));
+    let is_of_program = |message: &String| code.iter().any(|code| code.contains(message.as_str()));
     let strays: Vec<&String> = messages.iter().filter(|message| !is_of_program(message)).collect();
     assert!(strays.is_empty(), "docs/operations.md explains what the program does not say:\n{strays:#?}");
 }
@@ -123,4 +131,44 @@ fn the_dashboard_asks_for_metrics_that_exist() {
     let parsed: serde_json::Value = serde_json::from_str(&dashboard).expect("JSON");
     assert!(parsed["panels"].is_array());
     assert!(assert_documented(&dashboard).len() > 20, "the metrics are found");
+}
+
+#[test]
+fn tests_that_the_threat_model_names_exist() {
+    let page = read("SECURITY.md");
+    let rows = page.lines().filter(|line| line.starts_with("| ")).filter_map(|row| row.rsplit(" | ").next());
+    let shown_by: Vec<&str> = rows.collect();
+    let files: Vec<(PathBuf, String)> = ["src", "tests"].into_iter().flat_map(source_files).collect();
+    let (test, golden) = (pattern(r"`([a-z0-9_]+_[a-z0-9_]+)`"), pattern(r"golden `([a-z0-9-]+)`"));
+    let mut count = 0;
+    for cell in shown_by {
+        for name in test.captures_iter(cell) {
+            let function = format!("fn {}(", &name[1]);
+            assert!(files.iter().any(|(_, text)| text.contains(&function)), "there is no test {}", &name[1]);
+            count += 1;
+        }
+        for name in golden.captures_iter(cell) {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(&name[1]);
+            assert!(folder.is_dir(), "there is no golden case {}", &name[1]);
+        }
+    }
+    assert!(count > 50, "the names are found");
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let link = pattern(r"\]\(([^)#:]+)(?:#[^)]*)?\)");
+    let folders = ["", "docs", "docs/decisions", "tests", "charts/k8s-inventory"];
+    let entries = folders.iter().flat_map(|folder| fs::read_dir(root.join(folder)).expect("a folder"));
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let pages: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect();
+    assert!(pages.len() > 15, "the pages are found");
+    for page in pages {
+        for found in link.captures_iter(&read(&page)) {
+            let target = page.parent().expect("its folder").join(&found[1]);
+            assert!(target.exists(), "{} leads to {}, which is not there", page.display(), &found[1]);
+        }
+    }
 }
