@@ -97,7 +97,13 @@ impl VitalSigns {
     pub(crate) fn measure(&self, metrics: &Metrics) {
         let state = self.state();
         metrics.leader(matches!(*state, State::Reporting(_)));
-        let State::Reporting(parts) = &*state else { return };
+        let State::Reporting(parts) = &*state else {
+            // What another term left would be taken for what is now.
+            metrics.sources(&[]);
+            metrics.waiting(0, 0, None);
+            metrics.memory_only(false);
+            return;
+        };
         if let Some(observer) = parts.observer.upgrade() {
             metrics.observed(&observer.counts(), &observer.outcomes());
             metrics.sources(&observer.statuses());

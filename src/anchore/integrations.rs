@@ -4,7 +4,8 @@
 //! without what they should have, fields of other types. The settings of the agent are never sent, for they hold
 //! secrets.
 
-use std::collections::BTreeMap;
+mod documents;
+
 use std::fmt;
 
 use http::StatusCode;
@@ -13,6 +14,8 @@ use serde_json::Value;
 use thiserror::Error;
 use url::Url;
 
+pub use self::documents::{BatchInfo, HealthReport, RegistrationRequest, ReportInfo};
+use self::documents::{HealthData, HealthDocument, INTEGRATION_TYPE, PROTOCOL_VERSION, RegistrationDocument};
 use super::answer::{BodyEnd, Words};
 use super::endpoint;
 use super::error::{PROXY_ADVICE, Refusal, SendError, TransportError};
@@ -21,12 +24,6 @@ use super::payload::Payload;
 use super::{BasicAuth, Client, authority, refusal};
 
 const REGISTRATION: &str = "/v2/system/integrations/registration";
-
-/// What this agent is, among the kinds of integrations.
-const INTEGRATION_TYPE: &str = "k8s_inventory_agent";
-
-/// The version of health reports, and of what they carry.
-const PROTOCOL_VERSION: u8 = 1;
 
 /// Longest uuid that is taken from an answer: it becomes a part of a path.
 const LONGEST_UUID: usize = 128;
@@ -51,120 +48,6 @@ impl Call {
             Self::HealthReport => Some("reportHealth"),
         }
     }
-}
-
-/// Who the agent is. Field by field as Anchore Enterprise's API has it; what is `None` or empty is left out.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct RegistrationRequest {
-    /// With the next field what the server tells integrations apart by, over all accounts.
-    pub registration_id: String,
-    /// See above.
-    pub registration_instance_id: String,
-    /// The user that reports are sent as.
-    pub username: String,
-    /// Seconds, 30 to 600.
-    pub health_report_interval: u64,
-    /// What people call it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// What people say of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// Of this program.
-    pub version: String,
-    /// RFC 3339.
-    pub started_at: String,
-    /// Seconds since then.
-    pub uptime: f64,
-    /// The cluster's name in reports.
-    pub cluster_name: String,
-    /// The namespace it runs in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// Accounts that routes name.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub explicitly_account_bound: Vec<String>,
-    /// The patterns of these routes.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub namespaces: Vec<String>,
-}
-
-/// How the agent is, and what became of its reports.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct HealthReport {
-    /// Another one for each report.
-    pub uuid: String,
-    /// RFC 3339.
-    pub timestamp: String,
-    /// Seconds since the agent started.
-    pub uptime: f64,
-    /// Seconds, 30 to 600.
-    pub health_report_interval: u64,
-    /// What is wrong; empty when all is well.
-    pub errors: Vec<String>,
-    /// By account.
-    pub reports: BTreeMap<String, ReportInfo>,
-}
-
-/// The last reports of an account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ReportInfo {
-    /// RFC 3339.
-    pub report_timestamp: String,
-    /// The account they are of.
-    pub account_name: String,
-    /// The user of the last attempt.
-    pub sent_as_user: String,
-    /// How many there are, at least 1.
-    pub batch_size: u64,
-    /// Number of the last accepted one, from 1; -1 is none.
-    pub last_successful_index: i64,
-    /// Whether anything is or was wrong with them.
-    pub has_errors: bool,
-    /// The attempts so far.
-    pub batches: Vec<BatchInfo>,
-}
-
-/// An attempt at one report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct BatchInfo {
-    /// Its number, from 1.
-    pub batch_index: u64,
-    /// RFC 3339.
-    pub send_timestamp: String,
-    /// What failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-/// A registration as it is sent.
-#[derive(Serialize)]
-struct RegistrationDocument<'a> {
-    #[serde(rename = "type")]
-    integration_type: &'static str,
-    #[serde(flatten)]
-    request: &'a RegistrationRequest,
-}
-
-/// A health report as it is sent.
-#[derive(Serialize)]
-struct HealthDocument<'a> {
-    uuid: &'a str,
-    protocol_version: u8,
-    timestamp: &'a str,
-    uptime: f64,
-    health_report_interval: u64,
-    health_data: HealthData<'a>,
-}
-
-#[derive(Serialize)]
-struct HealthData<'a> {
-    #[serde(rename = "type")]
-    integration_type: &'static str,
-    version: u8,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    errors: &'a [String],
-    account_k8s_inventory_reports: &'a BTreeMap<String, ReportInfo>,
 }
 
 /// What the server said of a registration it took.
