@@ -18,7 +18,7 @@ async fn a_crash_of_the_api_server_costs_one_list_a_kind_at_most() {
     let (agent, user) = start(&cluster, &enterprise).await;
     let mut arrivals = Arrivals::at(&enterprise);
     arrivals.tell(&cluster.state().await).await;
-    assert_eq!(lists(&cluster, &user), [1, 1]);
+    were_listed(&cluster, &user, [1, 1]).await;
 
     cluster.server.kill_apiserver();
     agent.says(&cluster, &["pods", "not up to date any more"]).await;
@@ -56,7 +56,7 @@ async fn what_happened_before_the_api_servers_memory_begins_is_found_by_one_list
     let (agent, user) = start(&cluster, &enterprise).await;
     let mut arrivals = Arrivals::at(&enterprise);
     arrivals.tell(&cluster.state().await).await;
-    assert_eq!(lists(&cluster, &user), [1, 1]);
+    were_listed(&cluster, &user, [1, 1]).await;
 
     cluster.server.kill_apiserver();
     cluster.load_pods("shop", [Pod::running("begins").image("begins:1")]).await;
@@ -66,8 +66,7 @@ async fn what_happened_before_the_api_servers_memory_begins_is_found_by_one_list
 
     arrivals.tell(&cluster.state().await).await;
     agent.says(&cluster, &["pods", "reading the list anew"]).await;
-    let [_, pods] = lists(&cluster, &user);
-    assert_eq!(pods, 2);
+    were_listed(&cluster, &user, [2, 2]).await;
     is_watching(&cluster, &mut arrivals, &user, "after").await;
 
     agent.stops().await;
@@ -94,6 +93,12 @@ async fn start(cluster: &Cluster, enterprise: &Enterprise) -> (Resident, TokenUs
 /// How often namespaces and pods were listed.
 fn lists(cluster: &Cluster, user: &TokenUser) -> [usize; 2] {
     KINDS.map(|kind| cluster.given_to(user, "list", kind))
+}
+
+/// Waits until namespaces and pods were listed so often: the API server notes it a moment after its answer.
+async fn were_listed(cluster: &Cluster, user: &TokenUser, counts: [usize; 2]) {
+    let what = || format!("lists are {counts:?}, and not {:?}", lists(cluster, user));
+    cluster.wait_long_until(what, async || lists(cluster, user) == counts).await;
 }
 
 /// That what happens now is reported from a watch, without a list, and that there were no more than two lists a kind.

@@ -10,7 +10,6 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -23,7 +22,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
 };
-use tokio::net::TcpSocket;
+
+// The benchmark has this file at another place.
+#[path = "programs.rs"]
+mod programs;
+
+use self::programs::{Ports, Programs, apiserver_command, etcd_command};
 
 /// How long both servers may take until they are ready: seconds on an idle machine.
 const START_TIMEOUT: Duration = Duration::from_mins(2);
@@ -237,37 +241,6 @@ pub(crate) fn http_client(certificate_authority: &str) -> reqwest::Client {
     client.timeout(Duration::from_mins(1)).build().expect("a client can be built")
 }
 
-/// The programs to start.
-struct Programs {
-    etcd: PathBuf,
-    apiserver: PathBuf,
-    /// What `kube-apiserver --version` says: `Kubernetes v1.37.2`.
-    version: String,
-}
-
-impl Programs {
-    fn find() -> anyhow::Result<Self> {
-        let advice = "run `make e2e`, which builds kube-apiserver and etcd with Go, or set KUBEBUILDER_ASSETS to a \
-                      folder that holds them";
-        let folder = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
-        let folder = folder.with_context(|| format!("KUBEBUILDER_ASSETS is not set: {advice}"))?;
-        let program = |name: &str| {
-            let path = folder.join(name);
-            if path.is_file() { Ok(path) } else { bail!("{} is not there: {advice}", path.display()) }
-        };
-        let (etcd, apiserver) = (program("etcd")?, program("kube-apiserver")?);
-        let version = Command::new(&apiserver).arg("--version").output().context("kube-apiserver cannot be started")?;
-        let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
-        Ok(Self { etcd, apiserver, version })
-    }
-
-    /// Image volumes are switched on by default from 1.35 on.
-    fn has_image_volumes_switched_off(&self) -> bool {
-        let minor = self.version.split('.').nth(1).and_then(|minor| minor.parse().ok());
-        minor.is_some_and(|minor: u32| minor < 35)
-    }
-}
-
 impl Part {
     fn name(self) -> &'static str {
         match self {
@@ -292,26 +265,6 @@ impl Processes {
     }
 }
 
-/// Three ports of loopback that are ours, each with the socket that keeps it so.
-struct Ports {
-    etcd: (u16, TcpSocket),
-    etcd_peers: (u16, TcpSocket),
-    apiserver: (u16, TcpSocket),
-}
-
-impl Ports {
-    fn reserve() -> anyhow::Result<Self> {
-        let one = || -> std::io::Result<(u16, TcpSocket)> {
-            let socket = TcpSocket::new_v4()?;
-            // The servers, which set it too, can listen beside it.
-            socket.set_reuseport(true)?;
-            socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-            Ok((socket.local_addr()?.port(), socket))
-        };
-        Ok(Self { etcd: one()?, etcd_peers: one()?, apiserver: one()? })
-    }
-}
-
 /// Starts a server; gives its log as well, which grows with each start.
 fn spawn(name: &str, mut command: Command, directory: &Path) -> anyhow::Result<(Child, PathBuf)> {
     let log = directory.join(format!("{name}.log"));
@@ -326,48 +279,6 @@ fn end_of(log: &Path) -> String {
     let log = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
-}
-
-fn etcd_command(programs: &Programs, directory: &Path, ports: &Ports) -> Command {
-    let (port, peer_port) = (ports.etcd.0, ports.etcd_peers.0);
-    let mut command = Command::new(&programs.etcd);
-    command
-        .args([format!("--data-dir={}", directory.join("etcd").display()), "--socket-reuse-port".to_owned()])
-        .args([format!("--listen-client-urls=http://127.0.0.1:{port}")])
-        .args([format!("--advertise-client-urls=http://127.0.0.1:{port}")])
-        .args([format!("--listen-peer-urls=http://127.0.0.1:{peer_port}")])
-        // The default quota of 2 GiB is too small for the largest fleet of the benchmark.
-        .args(["--unsafe-no-fsync", "--enable-grpc-gateway", "--quota-backend-bytes=8589934592", "--log-level=warn"]);
-    command
-}
-
-fn apiserver_command(programs: &Programs, directory: &Path, ports: &Ports) -> Command {
-    let (etcd_port, port) = (ports.etcd.0, ports.apiserver.0);
-    let file = |name: &str| directory.join(name).display().to_string();
-    let mut command = Command::new(&programs.apiserver);
-    command
-        .args([format!("--etcd-servers=http://127.0.0.1:{etcd_port}")])
-        .args(["--bind-address=127.0.0.1".to_owned(), format!("--secure-port={port}")])
-        .args(["--permit-port-sharing"])
-        .args([
-            format!("--audit-policy-file={}", file("audit.yaml")),
-            format!("--audit-log-path={}", file("audit.log")),
-        ])
-        .args([
-            format!("--tls-cert-file={}", file("server.crt")),
-            format!("--tls-private-key-file={}", file("server.key")),
-        ])
-        .args([format!("--client-ca-file={}", file("ca.crt"))])
-        .args([format!("--token-auth-file={}", file("tokens.csv"))])
-        .args(["--service-account-issuer=https://kubernetes.default.svc".to_owned()])
-        .args([format!("--service-account-key-file={}", file("server.crt"))])
-        .args([format!("--service-account-signing-key-file={}", file("server.key"))])
-        .args(["--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount"])
-        .args(["--service-cluster-ip-range=10.0.0.0/24"]);
-    if programs.has_image_volumes_switched_off() {
-        command.arg("--feature-gates=ImageVolume=true");
-    }
-    command
 }
 
 fn start_reaper(directory: &Path) -> anyhow::Result<ChildStdin> {
