@@ -136,3 +136,95 @@ impl VitalSigns {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::sync::Arc;
+
+    use pretty_assertions::assert_eq;
+    use testbed::cluster::Cluster;
+    use testbed::kubernetes::KubernetesApi;
+    use testbed::kubernetes::access::User;
+    use testbed::server::fault::{Fault, Requests};
+
+    use super::*;
+    use crate::cluster::connect::Connection;
+    use crate::cluster::watch::{ObserveSettings, WatchLimits};
+    use crate::config::{Environment, Overrides};
+
+    async fn observer(api: &KubernetesApi) -> Arc<Observer> {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("kubeconfig"), api.kubeconfig(&User::named("reader"))).expect("written");
+        let environment = Environment { working_directory: folder.path().to_owned(), ..Environment::default() };
+        let overrides = Overrides { kubeconfig: Some("kubeconfig".to_owned()), ..Overrides::default() };
+        let config = crate::config::load(&overrides, &environment).expect("settings").config;
+        let connection = Connection::open(&config.kubeconfig, &environment).await.expect("a client");
+        let settings = ObserveSettings {
+            method: config.periodic.method,
+            kubernetes: config.kubernetes,
+            selectors: config.selectors,
+            metadata: config.metadata,
+            account_label_key: None,
+            reports_finished: false,
+        };
+        Arc::new(Observer::new(Arc::new(connection), settings, WatchLimits::default()))
+    }
+
+    fn signs(patience: Duration, observer: &Arc<Observer>) -> VitalSigns {
+        let signs = VitalSigns { patience, state: Mutex::new(State::Starting) };
+        signs.reporting(Parts { observer: Arc::downgrade(observer), delivery: Weak::new(), integration: None });
+        signs
+    }
+
+    /// Waits until it is ready, or not, and gives the reason. It may change on the way.
+    async fn becomes(signs: &VitalSigns, is_ready: bool, observing: impl Future<Output = ()>) -> String {
+        let becoming = async {
+            loop {
+                match signs.readiness() {
+                    Ok(()) if is_ready => return String::new(),
+                    Err(reason) if !is_ready => return reason,
+                    _ => tokio::task::yield_now().await,
+                }
+            }
+        };
+        tokio::select! {
+            reason = becoming => reason,
+            () = observing => unreachable!("it observes for ever"),
+            () = tokio::time::sleep(Duration::from_mins(1)) => panic!("not within a minute: {:?}", signs.readiness()),
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_ready_from_the_first_state_on_and_while_that_is_confirmed() {
+        let api = KubernetesApi::serving(&Cluster::new().namespace("shop")).await.expect("started");
+        let observer = observer(&api).await;
+        let signs = signs(Duration::from_millis(500), &observer);
+        assert_eq!(signs.readiness(), Err("pods: not read yet; namespaces: not read yet".to_owned()));
+        becomes(&signs, true, observer.run()).await;
+
+        api.inject(Requests::to("*"), Fault::Resets { after: 0 });
+        api.reset_watches();
+        let reason = becomes(&signs, false, observer.run()).await;
+        assert!(reason.starts_with("pods: ") || reason.starts_with("namespaces: "), "{reason}");
+
+        api.clear_faults();
+        becomes(&signs, true, observer.run()).await;
+    }
+
+    #[test]
+    fn a_needed_source_may_be_unconfirmed_for_three_intervals_and_for_a_minute_at_least() {
+        let patience = |seconds| VitalSigns::new(Duration::from_secs(seconds)).patience.as_secs();
+        assert_eq!([patience(1), patience(20), patience(300)], [60, 60, 900]);
+    }
+
+    #[test]
+    fn who_waits_for_its_turn_is_ready_and_who_starts_or_stops_is_not() {
+        let signs = VitalSigns::new(Duration::from_secs(1));
+        assert!(signs.readiness().is_err());
+        signs.standby();
+        assert_eq!(signs.readiness(), Ok(()));
+        signs.stopping();
+        assert!(signs.readiness().is_err());
+    }
+}
