@@ -30,6 +30,10 @@ const SMALL_CORRECTION: SignedDuration = SignedDuration::from_mins(5);
 /// A process that was asleep for a week has not skipped so many ticks in any way that matters.
 const MOST_COUNTED: u64 = 1_000;
 
+/// A state may be unconfirmed for a polling interval, and for so long at least: a watch that was just opened confirms
+/// nothing for a second.
+const LEAST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What concerns the collecting as a whole, in the journal.
 const COLLECTING: &str = "collecting";
 
@@ -125,7 +129,8 @@ impl Ticker {
     async fn tick(&self, memory: &mut Memory) -> TickOutcome {
         let began = Instant::now();
         let taken_at = memory.next_time(Timestamp::now());
-        let picture = match self.observer.picture(taken_at, self.interval).await {
+        let patience = self.interval.max(LEAST_PATIENCE);
+        let picture = match self.observer.picture(taken_at, patience).await {
             Ok(picture) => Arc::new(picture),
             Err(error) => return self.no_report(&error, memory),
         };
