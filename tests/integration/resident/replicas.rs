@@ -12,10 +12,10 @@ use crate::agent::Agent;
 const LEASE: &str = "anchore-k8s-inventory";
 
 fn replica(stage: &Stage, name: &str) -> Agent {
-    let state = stage.state.path().join(name);
+    let folder = stage.state.path().join(name);
     let agent = stage.agent().set("leader-election.enabled", true);
     agent
-        .set("state.directory", state.to_str().expect("text"))
+        .set("state.directory", folder.to_str().expect("text"))
         .variable("POD_NAMESPACE", "anchore")
         .variable("POD_NAME", name)
 }

@@ -219,13 +219,13 @@ async fn files_are_readable_by_their_owner_alone_and_hold_no_secret() {
     let stage = Stage::for_user(User::reader("agent").token(TOKEN), EnterpriseOptions::default().user(user)).await;
     stage.enterprise.inject(Requests::to(V2), Answer::status(503));
     let agent = stage.agent().set("anchore.user", "sender").set("anchore.password", PASSWORD).with("-vv");
-    let state = agent.path("new/state");
-    let resident = Resident::start(agent.set("state.directory", state.to_str().expect("text")));
+    let folder = agent.path("new/state");
+    let resident = Resident::start(agent.set("state.directory", folder.to_str().expect("text")));
     resident.logged_times("reports made", 2).await;
 
     let mode = |path: &Path| fs::metadata(path).map(|metadata| metadata.permissions().mode() & 0o777);
-    assert_eq!(mode(&state.join("spool")).expect("there"), 0o700);
-    let files = all_files(&state);
+    assert_eq!(mode(&folder.join("spool")).expect("there"), 0o700);
+    let files = all_files(&folder);
     assert!(files.iter().any(|path| path.extension().is_some_and(|end| end == "report")), "{files:?}");
     for path in files.iter().filter(|path| path.is_file()) {
         // One may have given way to a newer one by now.
