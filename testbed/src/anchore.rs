@@ -56,7 +56,7 @@ pub struct Enterprise {
 /// An accepted report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceptedReport {
-    /// Which of [`Enterprise::requests`] brought it.
+    /// Number of the request that brought it: its place in [`Enterprise::requests`], while none was taken.
     pub request: usize,
     /// The account that it was for.
     pub account: String,
@@ -274,6 +274,12 @@ impl Enterprise {
         self.server.log.requests()
     }
 
+    /// Takes the requests that have ended, with their numbers, out of [`Enterprise::requests`], so that a run of hours
+    /// does not keep them all. [`Enterprise::reports`] has none of theirs any more.
+    pub fn take_ended_requests(&self) -> Vec<(usize, RecordedRequest)> {
+        self.server.log.take_ended()
+    }
+
     /// The most requests that were open at the same time.
     pub fn peak_concurrency(&self) -> usize {
         self.server.log.peak()
@@ -286,10 +292,9 @@ impl Enterprise {
 
     /// The bodies of the reports that an account accepted, in order, as far as they were kept.
     pub fn reports(&self, account: &str) -> Vec<serde_json::Value> {
-        let requests = self.requests();
         let accepted = self.accepted();
         let of_account = accepted.iter().filter(|report| report.account == account);
-        of_account.filter_map(|report| requests.get(report.request)?.json()).collect()
+        of_account.filter_map(|report| self.server.log.request(report.request)?.json()).collect()
     }
 
     /// All that it knows from the accepted reports.

@@ -7,7 +7,7 @@
 
 mod image;
 mod pod;
-mod random;
+pub mod random;
 mod spec;
 mod workload;
 

@@ -168,6 +168,9 @@ async fn answer(
         None => (shared.handler)(exchange).await,
         Some(fault) => fault.apply(exchange, &shared.handler).await,
     };
+    if let Ok(response) = &response {
+        guard.answered(response.status());
+    }
     // The request counts as open until its answer is sent or dropped.
     response.map(|response| response.map(|body| body::holding(body, guard)))
 }

@@ -1,10 +1,11 @@
 //! What a server was asked: the requests in order of arrival, for assertions.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -31,6 +32,8 @@ pub struct RecordedRequest {
     pub body_bytes: u64,
     /// Whether the body was read to its end.
     pub body_complete: bool,
+    /// The status that was answered; `None` before that, and when the connection ended instead.
+    pub status: Option<StatusCode>,
 }
 
 impl RecordedRequest {
@@ -56,7 +59,10 @@ pub(crate) struct Log {
 
 #[derive(Debug, Default)]
 struct State {
-    requests: Vec<Entry>,
+    /// By their numbers, which are those of their arrival.
+    requests: BTreeMap<usize, Entry>,
+    /// How many have arrived.
+    arrived: usize,
     open: usize,
     peak: usize,
 }
@@ -66,6 +72,8 @@ struct Entry {
     request: RecordedRequest,
     /// What has arrived so far; `None` once it is too long, or complete.
     body: Option<BytesMut>,
+    /// Its answer was sent or dropped.
+    has_ended: bool,
 }
 
 /// One request of a log, while it is open.
@@ -84,15 +92,18 @@ impl Log {
     }
 
     pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
-        let state = lock(&self.state);
-        let whole = |entry: &Entry| {
-            let mut request = entry.request.clone();
-            if !request.body_complete {
-                request.body = entry.body.as_ref().map(|body| Bytes::copy_from_slice(body));
-            }
-            request
-        };
-        state.requests.iter().map(whole).collect()
+        lock(&self.state).requests.values().map(Entry::whole).collect()
+    }
+
+    /// The request of this number; `None` when it was taken.
+    pub(crate) fn request(&self, index: usize) -> Option<RecordedRequest> {
+        lock(&self.state).requests.get(&index).map(Entry::whole)
+    }
+
+    /// Takes out the requests that have ended, with their numbers.
+    pub(crate) fn take_ended(&self) -> Vec<(usize, RecordedRequest)> {
+        let requests = &mut lock(&self.state).requests;
+        requests.extract_if(.., |_, entry| entry.has_ended).map(|(index, entry)| (index, entry.whole())).collect()
     }
 
     /// Hears of each request that arrives and of each answer that is sent or dropped.
@@ -117,10 +128,24 @@ impl Log {
             body: None,
             body_bytes: 0,
             body_complete: false,
+            status: None,
         };
-        state.requests.push(Entry { request, body: Some(BytesMut::new()) });
+        let index = state.arrived;
+        state.arrived += 1;
+        state.requests.insert(index, Entry { request, body: Some(BytesMut::new()), has_ended: false });
         self.changed.send_replace(());
-        Recording(Arc::new(Open { log: self.clone(), index: state.requests.len() - 1 }))
+        Recording(Arc::new(Open { log: self.clone(), index }))
+    }
+}
+
+impl Entry {
+    /// The request with what has arrived of its body.
+    fn whole(&self) -> RecordedRequest {
+        let mut request = self.request.clone();
+        if !request.body_complete {
+            request.body = self.body.as_ref().map(|body| Bytes::copy_from_slice(body));
+        }
+        request
     }
 }
 
@@ -165,9 +190,13 @@ impl Recording {
         });
     }
 
+    pub(crate) fn answered(&self, status: StatusCode) {
+        self.update(|entry, _| entry.request.status = Some(status));
+    }
+
     fn update(&self, change: impl FnOnce(&mut Entry, usize)) {
         let mut state = lock(&self.0.log.state);
-        if let Some(entry) = state.requests.get_mut(self.0.index) {
+        if let Some(entry) = state.requests.get_mut(&self.0.index) {
             change(entry, self.0.log.keep_bodies_up_to);
         }
     }
@@ -175,7 +204,12 @@ impl Recording {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        lock(&self.log.state).open -= 1;
+        let mut state = lock(&self.log.state);
+        state.open -= 1;
+        if let Some(entry) = state.requests.get_mut(&self.index) {
+            entry.has_ended = true;
+        }
+        drop(state);
         self.log.changed.send_replace(());
     }
 }
