@@ -13,7 +13,7 @@ e2e bench: build-e2e-assets
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test e2e bench build-e2e-assets check format-check lint deny docs golden clean
+.PHONY: help build demo test e2e soak bench build-e2e-assets check format-check lint deny docs golden clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: ## Run all tests that need Rust alone
 
 e2e: ## Run the tests against a real kube-apiserver and etcd (K8S=1.34.4 takes another version)
 	KUBEBUILDER_ASSETS=$(e2e-assets) $(CARGO) test --locked --features e2e --test e2e
+
+soak: ## Compare for minutes or hours what ran with what was reported, under faults (MINUTES=120 SEED=7)
+	SOAK_MINUTES=$(or $(MINUTES),5) SOAK_SEED=$(SEED) $(CARGO) test --locked --test soak all_that_ran -- --nocapture
 
 bench: ## Measure the agent beside curl on a real kube-apiserver (SIZES=10000 takes one size)
 	KUBEBUILDER_ASSETS=$(e2e-assets) $(CARGO) bench --locked --features e2e --bench side_by_side

@@ -25,6 +25,16 @@ pub(crate) struct Deliveries {
     pub(crate) rejections: usize,
     /// What was reported and never was so.
     pub(crate) invented: Vec<String>,
+    pub(crate) misplaced: Vec<Misplaced>,
+}
+
+/// An image that was reported in another namespace of the name of its own.
+#[derive(Debug)]
+pub(crate) struct Misplaced {
+    pub(crate) account: String,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) life: usize,
+    pub(crate) namespace_uid: String,
 }
 
 /// A report that was accepted or rejected.
@@ -62,9 +72,8 @@ impl Deliveries {
         self.rejections += usize::from(!is_accepted);
         let account = request.header("x-anchore-account").to_owned();
         let timestamp = text(&report["timestamp"]).parse().expect("a time");
-        let mut reader = Reader { ledger, account: &account, report: &report, timestamp, invented: Vec::new() };
-        let lives = reader.lives();
-        self.invented.append(&mut reader.invented);
+        let reader = Reader { ledger, account: &account, report: &report, timestamp };
+        let lives = reader.lives(self);
         let namespaces = items(&report, "namespaces").map(|namespace| text(&namespace["uid"]).to_owned()).collect();
         let answered_by = Timestamp::now();
         let delivered = Delivered { request: index, timestamp, answered_by, is_accepted, lives, namespaces };
@@ -98,11 +107,10 @@ struct Reader<'a> {
     account: &'a str,
     report: &'a Value,
     timestamp: Timestamp,
-    invented: Vec<String>,
 }
 
 impl Reader<'_> {
-    fn lives(&mut self) -> Box<[usize]> {
+    fn lives(&self, deliveries: &mut Deliveries) -> Box<[usize]> {
         let report = self.report;
         let namespace_of: HashMap<&str, &str> =
             items(report, "pods").map(|pod| (text(&pod["uid"]), text(&pod["namespace_uid"]))).collect();
@@ -113,9 +121,20 @@ impl Reader<'_> {
             let pod = text(&container["pod_uid"]);
             let namespace = namespace_of.get(pod).copied().unwrap_or_default();
             let name = name_of.get(namespace).copied().unwrap_or_default();
-            match self.life(container, (pod, namespace, name)) {
-                Ok(life) => lives.push(life),
-                Err(reason) => self.invented.push(format!(
+            match self.life(container, (pod, name)) {
+                Ok(life) => {
+                    if self.ledger.lives()[life].place.namespace_uid != namespace {
+                        let (account, namespace_uid) = (self.account.to_owned(), namespace.to_owned());
+                        deliveries.misplaced.push(Misplaced {
+                            account,
+                            timestamp: self.timestamp,
+                            life,
+                            namespace_uid,
+                        });
+                    }
+                    lives.push(life);
+                }
+                Err(reason) => deliveries.invented.push(format!(
                     "{} reported to {} at {} ({container} in namespace {name} {namespace})",
                     reason, self.account, self.timestamp
                 )),
@@ -127,7 +146,7 @@ impl Reader<'_> {
     }
 
     /// The number of the life that a container of the report is; the error says what of it never was so.
-    fn life(&self, container: &Value, (pod, namespace, name): (&str, &str, &str)) -> Result<usize, &'static str> {
+    fn life(&self, container: &Value, (pod, name): (&str, &str)) -> Result<usize, &'static str> {
         let image = format!("{}@{}", text(&container["image_tag"]), text(&container["image_digest"]));
         let number = self.ledger.find(&image).ok_or("an image that never ran was")?;
         let life = &self.ledger.lives()[number];
@@ -137,8 +156,8 @@ impl Reader<'_> {
         if life.place.pod_uid != pod {
             return Err("a container of another pod was");
         }
-        if (life.place.namespace_uid.as_str(), life.place.namespace.as_str()) != (namespace, name) {
-            return Err("a pod of another namespace was");
+        if life.place.namespace != name {
+            return Err("a pod of a namespace of another name was");
         }
         if !accounts_of(name).contains(&self.account) {
             return Err("a namespace of another account was");

@@ -19,6 +19,8 @@ pub(crate) const ACCOUNTS: [&str; 3] = ["team-a", "team-b", DEFAULT_ACCOUNT];
 pub(crate) struct Ledger {
     lives: Vec<Life>,
     by_image: HashMap<String, usize>,
+    /// When each namespace was gone that is, by its uid.
+    gone_namespaces: HashMap<String, Timestamp>,
 }
 
 /// One image while it ran. No two have the same.
@@ -67,6 +69,13 @@ impl Ledger {
         self.lives.len() - 1
     }
 
+    /// An image that ran from then to then.
+    pub(crate) fn ran(&mut self, (began, ended): (Timestamp, Timestamp), image: &str, place: Place) {
+        self.by_image.insert(image.to_owned(), self.lives.len());
+        let (containers, events) = (Vec::new(), Vec::new());
+        self.lives.push(Life { image: image.to_owned(), place, containers, began, ended: Some(ended), events });
+    }
+
     /// It goes on in another container.
     pub(crate) fn goes_on(&mut self, life: usize, container: &str) {
         let life = &mut self.lives[life];
@@ -79,6 +88,16 @@ impl Ledger {
         let (life, now) = (&mut self.lives[life], Timestamp::now());
         life.ended = Some(now);
         life.events.push((now, why.to_owned()));
+    }
+
+    /// A namespace is gone.
+    pub(crate) fn namespace_is_gone(&mut self, uid: &str) {
+        self.gone_namespaces.insert(uid.to_owned(), Timestamp::now());
+    }
+
+    /// When a namespace was gone; `None` while it is there.
+    pub(crate) fn namespace_gone(&self, uid: &str) -> Option<Timestamp> {
+        self.gone_namespaces.get(uid).copied()
     }
 
     pub(crate) fn lives(&self) -> &[Life] {

@@ -121,9 +121,11 @@ struct Soak {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_that_ran_is_reported_and_nothing_else() {
-    let minutes = std::env::var("MINUTES").ok().map(|minutes| minutes.parse::<f64>().expect("MINUTES is a number"));
+    let minutes = std::env::var("SOAK_MINUTES").ok().filter(|minutes| !minutes.is_empty());
+    let minutes = minutes.map(|minutes| minutes.parse::<f64>().expect("SOAK_MINUTES is a number"));
     let time = minutes.map_or(MOMENT, |minutes| Duration::from_secs_f64(minutes * 60.0));
-    let seed = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
+    let seed = std::env::var("SOAK_SEED").ok().filter(|seed| !seed.is_empty());
+    let seed = seed.map(|seed| seed.parse().expect("SOAK_SEED is a number"));
     let seed = seed.unwrap_or_else(|| u64::try_from(Timestamp::now().as_millisecond()).expect("after 1970"));
     println!("soak: {} s, SEED={seed}", time.as_secs());
     let findings = Soak::prepare(seed, time).await.run().await;

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::agent::Sample;
 use crate::chronicle::{Chronicle, LAG};
-use crate::deliveries::{Delivered, Deliveries};
+use crate::deliveries::{Delivered, Deliveries, Misplaced};
 use crate::ledger::{ACCOUNTS, Ledger, Life, accounts_of};
 
 /// A report's time is that of its tick without the fraction of its second.
@@ -49,6 +49,7 @@ impl Evidence<'_> {
             let (found, made) = (self.deliveries.rejections, self.chronicle.rejections);
             findings.push(format!("{found} reports were rejected, of which no more than {made} for no reason"));
         }
+        findings.extend(self.deliveries.misplaced.iter().filter_map(|misplaced| self.misplaced(misplaced)));
         let mut tally = Tally::default();
         for account in ACCOUNTS {
             let reports = self.deliveries.reports.get(account).map(Vec::as_slice).unwrap_or_default();
@@ -57,6 +58,19 @@ impl Evidence<'_> {
             self.judge_account(account, reports, (&mut tally, &mut findings));
         }
         (tally, findings)
+    }
+
+    /// What is wrong with an image in another namespace of its own one's name; nothing, while the agent may not have
+    /// heard that the former one is gone.
+    fn misplaced(&self, misplaced: &Misplaced) -> Option<String> {
+        let Misplaced { account, timestamp, life, namespace_uid } = misplaced;
+        let gone = self.ledger.namespace_gone(namespace_uid);
+        if gone.is_some_and(|gone| *timestamp < self.chronicle.heard_by(gone)) {
+            return None;
+        }
+        let gone = gone.map(|gone| format!(", gone at {gone:.3}")).unwrap_or_default();
+        let what = format!("was reported in namespace {namespace_uid}{gone}, at {timestamp}");
+        Some(self.finding(account, &self.ledger.lives()[*life], &what))
     }
 
     fn judge_account(&self, account: &str, reports: &[Delivered], (tally, findings): (&mut Tally, &mut Vec<String>)) {
@@ -167,4 +181,145 @@ pub(crate) fn judge_memory(samples: &[Sample]) -> (String, Option<String>) {
     let grows = oldest.uptime >= LONG_LIFE && quarters[3] > quarters[1] + GROWTH_BYTES;
     let finding = grows.then(|| format!("memory grows: {told}"));
     (told, finding)
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+    use crate::chronicle::{Downtime, Effect, Window};
+    use crate::ledger::Place;
+
+    /// Runs of one pod of team-a, and what was reported of them.
+    #[derive(Default)]
+    struct Case {
+        ledger: Ledger,
+        chronicle: Chronicle,
+        deliveries: Deliveries,
+        is_batched: bool,
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).expect("a time")
+    }
+
+    impl Case {
+        /// Something that ran from this second to that.
+        fn ran(mut self, from: i64, until: i64) -> Self {
+            let number = self.ledger.lives().len();
+            let place = Place {
+                namespace: "a-shop".to_owned(),
+                namespace_uid: "namespace".to_owned(),
+                pod: "pod".to_owned(),
+                pod_uid: "pod".to_owned(),
+            };
+            self.ledger.ran((at(from), at(until)), &format!("image-{number}"), place);
+            self
+        }
+
+        /// A report of this second, which holds these.
+        fn reported(mut self, second: i64, lives: &[usize]) -> Self {
+            let reports = self.deliveries.reports.entry("team-a".to_owned()).or_default();
+            reports.push(Delivered {
+                request: reports.len(),
+                timestamp: at(second),
+                answered_by: at(second),
+                is_accepted: true,
+                lives: lives.into(),
+                namespaces: ["namespace".to_owned()].into(),
+            });
+            self
+        }
+
+        fn window(mut self, from: i64, until: i64, effect: Effect) -> Self {
+            let (from, until, what) = (at(from), at(until), String::new());
+            self.chronicle.windows.push(Window { from, until, effect, what });
+            self
+        }
+
+        fn down(mut self, killed: i64, until: i64) -> Self {
+            self.chronicle.downtimes.push(Downtime { killed: at(killed), until: at(until) });
+            self
+        }
+
+        /// What is wrong, without the circumstances.
+        fn findings(&self) -> Vec<String> {
+            let Self { ledger, chronicle, deliveries, is_batched } = self;
+            let (_, findings) = Evidence { ledger, chronicle, deliveries, is_batched: *is_batched }.judge();
+            let what = |finding: &String| {
+                let kinds = ["never reported", "is not in", "after it was gone", "after one of", "was reported in"];
+                kinds.into_iter().find(|kind| finding.contains(kind)).unwrap_or("other").to_owned()
+            };
+            findings.iter().map(what).collect()
+        }
+    }
+
+    #[test]
+    fn what_was_reported_as_it_ran_is_right() {
+        let case = Case::default().ran(0, 6).ran(3, 3).reported(2, &[0]).reported(4, &[0, 1]).reported(7, &[0]);
+        assert_eq!(case.reported(9, &[]).findings(), [""; 0]);
+    }
+
+    #[test]
+    fn what_ran_in_view_and_was_never_reported_is_found() {
+        let case = Case::default().ran(3, 3).reported(2, &[]).reported(4, &[]);
+        assert_eq!(case.findings(), ["never reported"]);
+        assert_eq!(Case::default().ran(3, 3).findings(), ["never reported"]);
+    }
+
+    #[test]
+    fn a_window_excuses_only_what_began_and_ended_in_it_while_nothing_was_to_be_known() {
+        let case = || Case::default().ran(10, 12);
+        assert_eq!(case().window(9, 13, Effect::Blinds).findings(), [""; 0]);
+        assert_eq!(case().window(9, 13, Effect::Delays).findings(), ["never reported"]);
+        assert_eq!(case().window(9, 11, Effect::Blinds).findings(), ["never reported"]);
+        assert_eq!(case().window(9, 11, Effect::Blinds).window(11, 13, Effect::Blinds).findings(), [""; 0]);
+    }
+
+    #[test]
+    fn a_kill_excuses_what_no_report_before_it_could_hold() {
+        let case = |last| Case::default().ran(10, 12).reported(last, &[]).down(14, 20);
+        assert_eq!(case(11).findings(), [""; 0]);
+        assert_eq!(case(13).findings(), ["never reported"]);
+        let late = case(13).window(9, 13, Effect::Delays);
+        assert_eq!(late.findings(), [""; 0], "news that came late were not in that report");
+        let seen_again = Case::default().ran(10, 21).reported(11, &[]).down(14, 20);
+        assert_eq!(seen_again.findings(), ["never reported"]);
+    }
+
+    #[test]
+    fn a_report_without_what_ran_all_the_time_is_found() {
+        let case = || Case::default().ran(0, 20).reported(3, &[0]);
+        assert_eq!(case().reported(10, &[]).findings(), ["is not in"]);
+        assert_eq!(case().reported(19, &[]).findings(), [""; 0], "it may be gone by then");
+        assert_eq!(case().window(0, 12, Effect::Delays).reported(10, &[]).findings(), [""; 0]);
+        let mut pieces = case().reported(10, &[]);
+        pieces.is_batched = true;
+        assert_eq!(pieces.findings(), ["is not in"], "a piece is whole for its namespaces");
+    }
+
+    #[test]
+    fn what_comes_back_after_it_was_gone_and_reported_is_found() {
+        let case = || Case::default().ran(0, 5).reported(4, &[0]).reported(8, &[0]);
+        assert_eq!(case().reported(9, &[0]).findings(), [""; 0], "that it was accepted was not known");
+        assert_eq!(case().reported(11, &[0]).findings(), ["after it was gone"]);
+        assert_eq!(case().window(5, 9, Effect::Delays).reported(11, &[0]).findings(), [""; 0]);
+    }
+
+    #[test]
+    fn an_older_report_after_a_newer_one_is_found() {
+        assert_eq!(Case::default().reported(5, &[]).reported(5, &[]).reported(4, &[]).findings(), ["after one of"]);
+    }
+
+    #[test]
+    fn memory_that_grows_in_the_second_half_is_found() {
+        let samples = |bytes: fn(u64) -> u64| -> Vec<Sample> {
+            let sample = |second| Sample { process: 1, uptime: Duration::from_secs(second), bytes: bytes(second) };
+            (0..100).map(sample).collect()
+        };
+        assert_eq!(judge_memory(&samples(|_| 30 << 20)).1, None);
+        assert_eq!(judge_memory(&samples(|second| (second.min(40) + 30) << 20)).1, None);
+        assert!(judge_memory(&samples(|second| (second + 30) << 20)).1.is_some());
+    }
 }

@@ -305,10 +305,10 @@ impl Population {
         while !self.namespaces[namespace].pods.is_empty() {
             self.remove(namespace, 0);
         }
-        let name = self.namespaces[namespace].name;
-        self.api.delete(Kind::Namespaces, "", name);
         // The order matters for those that stay.
-        self.namespaces.remove(namespace);
+        let LiveNamespace { name, uid, .. } = self.namespaces.remove(namespace);
+        self.api.delete(Kind::Namespaces, "", name);
+        lock(&self.ledger).namespace_is_gone(&uid);
         name
     }
 
