@@ -50,7 +50,7 @@ impl ClusterFaults {
 
     async fn disturb(&mut self) -> (&'static str, Effect) {
         match self.random.below(8) {
-            0 => self.end_watches().await,
+            0 => self.end_watches(),
             1 => self.silence().await,
             2 | 3 => self.forget().await,
             4 => self.fail_lists().await,
@@ -61,7 +61,7 @@ impl ClusterFaults {
     }
 
     /// Watches end and may go on at once.
-    async fn end_watches(&mut self) -> (&'static str, Effect) {
+    fn end_watches(&mut self) -> (&'static str, Effect) {
         if self.random.per_mille(500) {
             self.api.close_watches();
             ("watches closed", Effect::Delays)

@@ -114,14 +114,12 @@ impl Life {
     /// All that happened to it, for whoever looks for a mistake.
     pub(crate) fn story(&self) -> String {
         let Place { namespace, namespace_uid, pod, pod_uid } = &self.place;
-        let mut story = format!(
+        let begin = format!(
             "{} in pod {namespace}/{pod} ({pod_uid}; namespace {namespace_uid}), for {}",
             self.image,
             accounts_of(namespace).join(" and ")
         );
-        for (at, event) in &self.events {
-            story += &format!("\n      {at:.3} {event}");
-        }
-        story
+        let events = self.events.iter().map(|(at, event)| format!("{at:.3} {event}"));
+        std::iter::once(begin).chain(events).collect::<Vec<_>>().join("\n      ")
     }
 }

@@ -103,7 +103,7 @@ impl Pace {
 }
 
 fn part(time: Duration, random: &mut Random) -> Duration {
-    time.mul_f64(random.below(1001) as f64 / 1000.0)
+    time * u32::try_from(random.below(1001)).unwrap_or_default() / 1000
 }
 
 /// One run.

@@ -14,7 +14,7 @@ use crate::ledger::{ACCOUNTS, Ledger, Life, accounts_of};
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
 /// A process that lived shorter says nothing about memory.
-const LONG_LIFE: Duration = Duration::from_secs(60);
+const LONG_LIFE: Duration = Duration::from_mins(1);
 
 /// What memory may grow by from the second to the last quarter of a process' life.
 const GROWTH_BYTES: u64 = 6 * 1024 * 1024;
@@ -138,7 +138,7 @@ impl Evidence<'_> {
         let told = self.chronicle.told(life.began - near, until + near);
         let reports = self.deliveries.reports.get(account).into_iter().flatten();
         let around = reports.filter(|report| life.began - near <= report.timestamp && report.timestamp <= until + near);
-        let around: Vec<String> = around.map(|report| report.outline()).collect();
+        let around: Vec<String> = around.map(Delivered::outline).collect();
         format!(
             "{} {what} to {account}\n    what was done then:{told}\n    reports then: {}",
             life.story(),
