@@ -9,14 +9,14 @@ ifdef KUBEBUILDER_ASSETS
 e2e-assets = $(KUBEBUILDER_ASSETS)
 else
 e2e-assets = $(CURDIR)/target/e2e-assets/$(K8S)
-e2e bench: build-e2e-assets
+e2e bench bench-resident: build-e2e-assets
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test e2e soak bench build-e2e-assets check format-check lint deny docs golden clean
+.PHONY: help build demo test e2e soak bench bench-resident build-e2e-assets check format-check lint deny docs golden clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the program as it is released: target/release/anchore-k8s-inventory
 	$(CARGO) build --locked --release --bin anchore-k8s-inventory
@@ -35,6 +35,9 @@ soak: ## Compare for minutes or hours what ran with what was reported, under fau
 
 bench: ## Measure the agent beside curl on a real kube-apiserver (SIZES=10000 takes one size)
 	KUBEBUILDER_ASSETS=$(e2e-assets) $(CARGO) bench --locked --features e2e --bench side_by_side
+
+bench-resident: ## Measure the resident agent at work on a real kube-apiserver (SIZES=10000 takes one size)
+	KUBEBUILDER_ASSETS=$(e2e-assets) $(CARGO) bench --locked --features e2e --bench resident
 
 build-e2e-assets:
 	tests/e2e/build-assets.sh $(K8S) $(e2e-assets)

@@ -46,7 +46,7 @@ pub(crate) struct Memory {
 
 impl Agent {
     /// Starts the agent of this build, or the one that `AGENT` names, in the servers' folder.
-    pub(crate) async fn start(server: &Server, enterprise: &Enterprise) -> anyhow::Result<Self> {
+    pub(crate) fn start(server: &Server, enterprise: &Enterprise) -> anyhow::Result<Self> {
         let directory = &server.directory;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let (url, token) = (&server.url, &server.admin_token);
@@ -106,7 +106,7 @@ impl Agent {
 
     /// Waits until the next report was made and accepted.
     pub(crate) async fn next_report(&mut self) -> anyhow::Result<()> {
-        let made = self.metrics().await.map_or(0.0, |now| now.reports_made());
+        let made = self.metrics().await.map_or(0, |now| now.reports_made());
         self.until("a report is made and accepted", Duration::from_millis(100), |now| {
             now.reports_made() > made && now.is_delivered()
         })
@@ -167,29 +167,38 @@ impl Drop for Agent {
 }
 
 impl Metrics {
-    /// The value of a series, such as `held_objects{kind="pods"}`; 0 when it is not there.
-    pub(crate) fn of(&self, series: &str) -> f64 {
-        let line = self.0.lines().find_map(|line| line.strip_prefix("anchore_k8s_inventory_")?.strip_prefix(series));
-        line.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
+    /// The value of a series that counts, such as `held_objects{kind="pods"}`; 0 when it is not there.
+    pub(crate) fn of(&self, series: &str) -> u64 {
+        self.text_of(series).and_then(|value| value.parse().ok()).unwrap_or_default()
     }
 
-    pub(crate) fn reports_made(&self) -> f64 {
+    /// How long the last tick took until its reports were handed to delivery, in seconds.
+    pub(crate) fn tick_seconds(&self) -> f64 {
+        self.text_of("last_tick_duration_seconds").and_then(|value| value.parse().ok()).unwrap_or_default()
+    }
+
+    fn text_of(&self, series: &str) -> Option<&str> {
+        let line = self.0.lines().find_map(|line| line.strip_prefix("anchore_k8s_inventory_")?.strip_prefix(series));
+        Some(line?.trim())
+    }
+
+    pub(crate) fn reports_made(&self) -> u64 {
         self.of("ticks_total{outcome=\"report\"}")
     }
 
     pub(crate) fn is_delivered(&self) -> bool {
-        self.of("spool_sets") == 0.0
+        self.of("spool_sets") == 0
     }
 
-    pub(crate) fn pods(&self) -> f64 {
+    pub(crate) fn pods(&self) -> u64 {
         self.of("held_objects{kind=\"pods\"}")
     }
 
-    pub(crate) fn events(&self) -> f64 {
+    pub(crate) fn events(&self) -> u64 {
         self.of("watch_events_total")
     }
 
-    pub(crate) fn received(&self) -> f64 {
+    pub(crate) fn received(&self) -> u64 {
         self.of("kubernetes_received_bytes_total")
     }
 
@@ -197,7 +206,7 @@ impl Metrics {
     pub(crate) fn is_synced(&self) -> bool {
         ["pods", "namespaces"]
             .iter()
-            .all(|source| self.of(&format!("sources{{source=\"{source}\",state=\"synced\"}}")) == 1.0)
+            .all(|source| self.of(&format!("sources{{source=\"{source}\",state=\"synced\"}}")) == 1)
     }
 }
 

@@ -3,6 +3,7 @@
 use anyhow::bail;
 use reqwest::Method;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::server::{Server, http_client};
 
@@ -45,8 +46,8 @@ impl Api {
     /// Its containers are started: what a kubelet says once the image is there.
     pub(crate) async fn runs(&self, name: &str) -> anyhow::Result<()> {
         let image = format!("registry.example.com/bench/{name}:1.0");
-        let digest = format!("{:0>64}", name.bytes().map(|byte| format!("{byte:02x}")).collect::<String>());
-        let digest = &digest[digest.len() - 64..];
+        let (one, other) = (Uuid::new_v5(&Uuid::NAMESPACE_URL, image.as_bytes()), Uuid::new_v4());
+        let digest = format!("{}{}", one.simple(), other.simple());
         let status = json!({"status": {"phase": "Running", "containerStatuses": [{
             "name": "app",
             "image": image,

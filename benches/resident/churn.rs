@@ -56,25 +56,46 @@ impl<'a> Churn<'a> {
     }
 
     async fn replace_one(&mut self) -> anyhow::Result<()> {
-        let pods = self.objects.of(Kind::Pods);
-        // Spread over the whole cluster, each pod once.
-        let at = self.next.wrapping_mul(7919) % pods.len();
-        self.next += 1;
-        let object = pods.get(at).context("there are no pods")?;
-        let changes = lives(object)?;
+        let changes = lives(self.next_pod()?)?;
         for change in changes {
-            self.write(&change).await?;
+            self.write(&[change]).await?;
         }
         Ok(())
     }
 
-    async fn write(&self, (key, value): &Change) -> anyhow::Result<()> {
-        let key = BASE64_STANDARD.encode(key);
-        let operation: Value = match value {
-            Some(value) => json!({"requestPut": {"key": key, "value": BASE64_STANDARD.encode(value)}}),
-            None => json!({"requestDeleteRange": {"key": key}}),
-        };
-        let body = json!({"success": [operation]}).to_string();
+    /// Replaces so many pods at once, of whose lives only the first and the last change is to be seen.
+    pub(crate) async fn replace_at_once(&mut self, count: usize) -> anyhow::Result<()> {
+        let mut changes = Vec::with_capacity(2 * count);
+        for _ in 0..count {
+            let [.., running, _, deleted] = lives(self.next_pod()?)?;
+            changes.extend([running, deleted]);
+        }
+        self.write(&changes).await
+    }
+
+    /// Deletes a pod that none takes the place of.
+    pub(crate) async fn delete_one(&mut self) -> anyhow::Result<()> {
+        let [.., deleted] = lives(self.next_pod()?)?;
+        self.write(&[deleted]).await
+    }
+
+    fn next_pod(&mut self) -> anyhow::Result<&'a Object> {
+        let pods = self.objects.of(Kind::Pods);
+        // Spread over the whole cluster, each pod once.
+        let at = self.next.wrapping_mul(7919).checked_rem(pods.len());
+        self.next += 1;
+        at.and_then(|at| pods.get(at)).context("there are no pods")
+    }
+
+    async fn write(&self, changes: &[Change]) -> anyhow::Result<()> {
+        let operations = changes.iter().map(|(key, value)| {
+            let key = BASE64_STANDARD.encode(key);
+            match value {
+                Some(value) => json!({"requestPut": {"key": key, "value": BASE64_STANDARD.encode(value)}}),
+                None => json!({"requestDeleteRange": {"key": key}}),
+            }
+        });
+        let body = json!({"success": operations.collect::<Vec<Value>>()}).to_string();
         let request = self.client.post(&self.url).header("content-type", "application/json").body(body);
         let answer = request.send().await?;
         if !answer.status().is_success() {

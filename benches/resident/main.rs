@@ -64,7 +64,7 @@ async fn measure(pods: usize, namespaces: usize, nodes: usize, memory: f64) -> a
     testbed::etcd::load(&server.etcd_url.parse()?, &objects).await?;
     server.start_apiserver().await;
     let enterprise = EnterpriseOptions::default().unchecked().start().await?;
-    let agent = Agent::start(&server, &enterprise).await?;
+    let agent = Agent::start(&server, &enterprise)?;
     let api = Api::new(&server);
     let mut table = Table::new(pods);
     let mut scene = Scene { server: &server, enterprise: &enterprise, agent, api, objects, memory };
