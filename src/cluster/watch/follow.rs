@@ -237,6 +237,9 @@ impl Follower<'_> {
             }
         };
         let seen = version(&position.version);
+        if self.kind == SourceKind::Pods {
+            self.shared.store().pods_reach(seen, is_reset);
+        }
         position.newest = if is_reset { seen } else { seen.max(position.newest) };
         self.source.listed(began);
         Ok(())
@@ -338,6 +341,7 @@ impl Follower<'_> {
             return Err("the watch goes back in time".to_owned());
         }
         match (self.kind, event.kind) {
+            (SourceKind::Pods, EventKind::Bookmark) => store.pods_reach(told, false),
             (_, EventKind::Bookmark | EventKind::Unknown | EventKind::Error) => {}
             (SourceKind::Pods, kind) => match decode_item::<wire::Pod>(event.object, encoding) {
                 Ok(pod) if kind == EventKind::Is => store.pod_is(pod),

@@ -61,7 +61,10 @@ impl Store {
         let carried = self.carried_pods(&mut namespaces);
         let former = namespaces.iter().skip(held).map(|namespace| namespace.name).collect();
         let known: HashSet<Symbol> = namespaces.iter().map(|namespace| namespace.name).collect();
-        let pods = self.pods.iter().map(|held| &held.pod).filter(|pod| known.contains(&pod.namespace));
+        // A pod of a namespace that is gone must not be shown in a new one of its name. That it ran is told when it is
+        // known to be gone.
+        let pods = self.pods.iter().filter(|held| known.contains(&held.pod.namespace) && !self.is_of_former(held));
+        let pods = pods.map(|held| &held.pod);
         Picture {
             pods: pods.map(Arc::clone).collect(),
             unreadable: facts.unreadable.into_iter().chain(self.unreadable()).collect(),

@@ -54,6 +54,8 @@ pub(crate) struct Store {
     pub(super) former: HashMap<Symbol, Vec<FormerNamespace>>,
     /// Why a pod does not decode, by namespace and name.
     undecodable: BTreeMap<String, BTreeMap<String, String>>,
+    /// The newest version that pods were told of.
+    reached: Option<NonZeroU64>,
     /// Number of the newest list.
     lists: u32,
     /// Bytes of texts after the last compaction.
@@ -110,6 +112,7 @@ impl Store {
             carried: Carried::default(),
             former: HashMap::new(),
             undecodable: BTreeMap::new(),
+            reached: None,
             lists: 0,
             compact_bytes: 0,
         }
@@ -138,6 +141,7 @@ impl Store {
     /// A pod as an event says it is now.
     pub(crate) fn pod_is(&mut self, object: wire::Pod) {
         let version = version_of(object.metadata.as_ref());
+        self.pods_reach(version, false);
         if let Some(pod) = self.tables.pod(object) {
             self.decodes(pod.namespace, pod.name);
             self.hold(pod, version, false, None);
@@ -147,6 +151,7 @@ impl Store {
     /// A pod as it was when it was deleted.
     pub(crate) fn pod_was(&mut self, object: wire::Pod) {
         let version = version_of(object.metadata.as_ref());
+        self.pods_reach(version, false);
         let Some(last) = self.tables.pod(object) else { return };
         self.decodes(last.namespace, last.name);
         let found = self.find(last.namespace, last.name).map(|held| (Arc::clone(&held.pod), held.version));
@@ -174,6 +179,17 @@ impl Store {
             list.is_reset,
         );
         self.compact_when_due();
+    }
+
+    /// All pods are told up to this version. `is_reset`: the cluster went back in time.
+    pub(crate) fn pods_reach(&mut self, version: Option<NonZeroU64>, is_reset: bool) {
+        self.reached = if is_reset { version } else { version.max(self.reached) };
+    }
+
+    /// Whether a pod that is held may be one of a former namespace of its name, whose end pods were not told of yet.
+    pub(super) fn is_of_former(&self, held: &HeldPod) -> bool {
+        let former = self.former.get(&held.pod.namespace).into_iter().flatten();
+        former.filter(|former| is_older(self.reached, former.until)).any(|former| is_older(held.version, former.until))
     }
 
     /// Pods that are gone without having been seen to go.

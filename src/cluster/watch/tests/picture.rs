@@ -97,3 +97,14 @@ fn what_is_owed_to_an_account_that_does_not_get_the_namespace_any_more_is_owed_t
     store.carried().settle("third", &ids);
     assert_eq!(store.carried().len(), 0);
 }
+
+#[test]
+fn a_pod_of_a_former_namespace_is_not_shown_in_a_new_one_of_its_name() {
+    let mut store = Store::new(rules());
+    store.namespace_is(&namespace("shop", 1, 10), None);
+    store.pod_is(PodState::running("shop", "web", 2, "app:1").wire(11));
+    store.namespace_is(&namespace("shop", 3, 20), None);
+    assert!(picture_of(&mut store).snapshot(None).pods.is_empty(), "whose it is, is not known yet");
+    store.pods_reach(std::num::NonZeroU64::new(21), false);
+    assert_eq!(picture_of(&mut store).snapshot(None).pods.len(), 1, "it was not said to be gone: it is of the new one");
+}
