@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::server::{Server, http_client};
 
 /// Where these pods are.
-pub(crate) const NAMESPACE: &str = "default";
+const NAMESPACE: &str = "default";
 
 /// A client of the API server who may do everything.
 pub(crate) struct Api {
@@ -21,6 +21,13 @@ impl Api {
     pub(crate) fn new(server: &Server) -> Self {
         let client = http_client(&server.certificate_authority());
         Self { client, url: server.url.clone(), token: server.admin_token.clone() }
+    }
+
+    /// Whether it answers to a request for what it stores.
+    pub(crate) async fn answers(&self) -> bool {
+        let url = format!("{}/api/v1/namespaces/{NAMESPACE}", self.url);
+        let answer = self.client.get(url).bearer_auth(&self.token).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// A pod that waits to be scheduled.

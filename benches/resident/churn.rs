@@ -5,15 +5,19 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use futures_util::{TryStreamExt, stream};
 use k8s_pb::api::core::v1::{Pod, PodStatus};
 use k8s_pb::apimachinery::pkg::apis::meta::v1::Time;
 use prost::Message;
-use serde_json::{Value, json};
+use serde_json::json;
 use testbed::objects::{Kind, Object, Objects};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// Changes in the lives of the two pods that a replacement takes.
 pub(crate) const CHANGES: usize = 8;
+
+/// Replacements at the same time, where speed matters.
+const IN_FLIGHT: usize = 8;
 
 /// Writes to etcd's JSON gateway.
 pub(crate) struct Churn<'a> {
@@ -58,25 +62,27 @@ impl<'a> Churn<'a> {
     async fn replace_one(&mut self) -> anyhow::Result<()> {
         let changes = lives(self.next_pod()?)?;
         for change in changes {
-            self.write(&[change]).await?;
+            self.write(&change).await?;
         }
         Ok(())
     }
 
-    /// Replaces so many pods at once, of whose lives only the first and the last change is to be seen.
-    pub(crate) async fn replace_at_once(&mut self, count: usize) -> anyhow::Result<()> {
-        let mut changes = Vec::with_capacity(2 * count);
-        for _ in 0..count {
-            let [.., running, _, deleted] = lives(self.next_pod()?)?;
-            changes.extend([running, deleted]);
-        }
-        self.write(&changes).await
+    /// Replaces so many pods as fast as it goes; of their lives only the first and the last change is to be seen.
+    pub(crate) async fn replace_fast(&mut self, count: usize) -> anyhow::Result<()> {
+        let pods: Vec<&Object> = (0..count).map(|_| self.next_pod()).collect::<anyhow::Result<_>>()?;
+        let this = &*self;
+        let replacements = stream::iter(pods.into_iter().map(Ok)).map_ok(|pod| async move {
+            let [.., running, _, deleted] = lives(pod)?;
+            this.write(&running).await?;
+            this.write(&deleted).await
+        });
+        replacements.try_buffer_unordered(IN_FLIGHT).try_collect().await
     }
 
     /// Deletes a pod that none takes the place of.
     pub(crate) async fn delete_one(&mut self) -> anyhow::Result<()> {
         let [.., deleted] = lives(self.next_pod()?)?;
-        self.write(&[deleted]).await
+        self.write(&deleted).await
     }
 
     fn next_pod(&mut self) -> anyhow::Result<&'a Object> {
@@ -87,15 +93,14 @@ impl<'a> Churn<'a> {
         at.and_then(|at| pods.get(at)).context("there are no pods")
     }
 
-    async fn write(&self, changes: &[Change]) -> anyhow::Result<()> {
-        let operations = changes.iter().map(|(key, value)| {
-            let key = BASE64_STANDARD.encode(key);
-            match value {
-                Some(value) => json!({"requestPut": {"key": key, "value": BASE64_STANDARD.encode(value)}}),
-                None => json!({"requestDeleteRange": {"key": key}}),
-            }
-        });
-        let body = json!({"success": operations.collect::<Vec<Value>>()}).to_string();
+    /// A transaction of its own for each change, as the API server does it: no two have the same version.
+    async fn write(&self, (key, value): &Change) -> anyhow::Result<()> {
+        let key = BASE64_STANDARD.encode(key);
+        let operation = match value {
+            Some(value) => json!({"requestPut": {"key": key, "value": BASE64_STANDARD.encode(value)}}),
+            None => json!({"requestDeleteRange": {"key": key}}),
+        };
+        let body = json!({"success": [operation]}).to_string();
         let request = self.client.post(&self.url).header("content-type", "application/json").body(body);
         let answer = request.send().await?;
         if !answer.status().is_success() {
@@ -130,6 +135,9 @@ fn lives(object: &Object) -> anyhow::Result<[Change; CHANGES]> {
     if let Some(meta) = &mut running.metadata {
         meta.name = Some(new_name.clone());
         meta.uid = Some(uuid::Uuid::new_v4().to_string());
+        // As the pods of each run of a job have.
+        let owner = uuid::Uuid::new_v4().to_string();
+        meta.labels.insert("batch.kubernetes.io/controller-uid".to_owned(), owner);
     }
     for status in running.status.iter_mut().flat_map(|status| &mut status.container_statuses) {
         let (one, other) = (uuid::Uuid::new_v4().simple().to_string(), uuid::Uuid::new_v4().simple().to_string());
