@@ -1,7 +1,11 @@
 //! What is logged, for tests that count on it.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
+
+/// Somebody listens to everything, always: what is logged by a test in which nobody does would else be remembered as
+/// not worth logging, while another test begins to listen.
+static LISTENER: Once = Once::new();
 
 /// What is logged on this thread.
 #[derive(Clone, Default)]
@@ -10,6 +14,9 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Listens until the guard is dropped.
     pub(crate) fn start(&self) -> tracing::subscriber::DefaultGuard {
+        LISTENER.call_once(|| {
+            let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
+        });
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
         tracing::subscriber::set_default(subscriber)
