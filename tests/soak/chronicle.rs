@@ -63,6 +63,14 @@ impl Chronicle {
         heard
     }
 
+    /// Whether something that happened at `at` may never be heard of.
+    pub(crate) fn is_blind(&self, at: Timestamp) -> bool {
+        let blind = self.windows.iter().filter(|window| window.effect == Effect::Blinds);
+        let times = blind.map(|window| (window.from, window.until));
+        let downtimes = self.downtimes.iter().map(|downtime| (downtime.killed, downtime.until));
+        times.chain(downtimes).any(|(from, until)| from - LAG <= at && at <= until + LAG)
+    }
+
     /// The gaps of an account, of whose reports these are the times, in order.
     pub(crate) fn gaps(&self, reports: &[Timestamp]) -> Vec<Gap> {
         let blind = self.windows.iter().filter(|window| window.effect == Effect::Blinds);

@@ -61,16 +61,17 @@ impl Evidence<'_> {
     }
 
     /// What is wrong with an image in another namespace of its own one's name; nothing, while the agent may not have
-    /// heard that the former one is gone.
+    /// heard that the former one is gone, or has never heard of its own one.
     fn misplaced(&self, misplaced: &Misplaced) -> Option<String> {
         let Misplaced { account, timestamp, life, namespace_uid } = misplaced;
+        let life = &self.ledger.lives()[*life];
         let gone = self.ledger.namespace_gone(namespace_uid);
-        if gone.is_some_and(|gone| *timestamp < self.chronicle.heard_by(gone)) {
+        if gone.is_some_and(|gone| *timestamp < self.chronicle.heard_by(gone)) || self.chronicle.is_blind(life.began) {
             return None;
         }
         let gone = gone.map(|gone| format!(", gone at {gone:.3}")).unwrap_or_default();
-        let what = format!("was reported in namespace {namespace_uid}{gone}, at {timestamp}");
-        Some(self.finding(account, &self.ledger.lives()[*life], &what))
+        let what = format!("was reported in namespace {namespace_uid}{gone}, at {timestamp},");
+        Some(self.finding(account, life, &what))
     }
 
     fn judge_account(&self, account: &str, reports: &[Delivered], (tally, findings): (&mut Tally, &mut Vec<String>)) {
