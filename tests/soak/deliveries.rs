@@ -117,7 +117,7 @@ impl Reader<'_> {
         let name_of: HashMap<&str, &str> =
             items(report, "namespaces").map(|namespace| (text(&namespace["uid"]), text(&namespace["name"]))).collect();
         let mut lives = Vec::new();
-        for container in items(report, "containers") {
+        for container in items(report, "containers").filter(|container| !self.ledger.is_mixture(&image_of(container))) {
             let pod = text(&container["pod_uid"]);
             let namespace = namespace_of.get(pod).copied().unwrap_or_default();
             let name = name_of.get(namespace).copied().unwrap_or_default();
@@ -147,8 +147,7 @@ impl Reader<'_> {
 
     /// The number of the life that a container of the report is; the error says what of it never was so.
     fn life(&self, container: &Value, (pod, name): (&str, &str)) -> Result<usize, &'static str> {
-        let image = format!("{}@{}", text(&container["image_tag"]), text(&container["image_digest"]));
-        let number = self.ledger.find(&image).ok_or("an image that never ran was")?;
+        let number = self.ledger.find(&image_of(container)).ok_or("an image that never ran was")?;
         let life = &self.ledger.lives()[number];
         if !life.containers.iter().any(|id| *id == text(&container["id"])) {
             return Err("a container that never ran this image was");
@@ -167,6 +166,10 @@ impl Reader<'_> {
         }
         Ok(number)
     }
+}
+
+fn image_of(container: &Value) -> String {
+    format!("{}@{}", text(&container["image_tag"]), text(&container["image_digest"]))
 }
 
 fn items<'a>(report: &'a Value, list: &str) -> impl Iterator<Item = &'a Value> {

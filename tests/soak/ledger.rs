@@ -1,7 +1,7 @@
 //! What ran in the cluster: each image that a container was started with, from when to when, written down before the
 //! API server knows of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -19,6 +19,7 @@ pub(crate) const ACCOUNTS: [&str; 3] = ["team-a", "team-b", DEFAULT_ACCOUNT];
 pub(crate) struct Ledger {
     lives: Vec<Life>,
     by_image: HashMap<String, usize>,
+    mixtures: HashSet<String>,
     /// When each namespace was gone that is, by its uid.
     gone_namespaces: HashMap<String, Timestamp>,
 }
@@ -88,6 +89,16 @@ impl Ledger {
         let (life, now) = (&mut self.lives[life], Timestamp::now());
         life.ended = Some(now);
         life.events.push((now, why.to_owned()));
+    }
+
+    /// A container of this digest runs in a pod whose spec names another image by now. Reports take the name from the
+    /// spec and the digest from the status, so they may tell of this mixture.
+    pub(crate) fn mixes(&mut self, tag: &str, digest: &str) {
+        self.mixtures.insert(format!("{tag}@{digest}"));
+    }
+
+    pub(crate) fn is_mixture(&self, image: &str) -> bool {
+        self.mixtures.contains(image)
     }
 
     /// A namespace is gone.

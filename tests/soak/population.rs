@@ -63,6 +63,8 @@ struct LiveContainer {
     tag: String,
     digest: String,
     id: String,
+    /// What the spec names already, and the kubelet has not started.
+    wanted: Option<String>,
     /// Number of its life, while it runs.
     life: Option<usize>,
 }
@@ -100,7 +102,7 @@ impl Population {
             20..30 => self.create(at, Phase::Pending),
             30..38 => self.start_pending(at),
             38..50 => self.flash(at).await,
-            50..58 => self.update(at),
+            50..58 => self.update(at).await,
             58..62 => self.restart(at),
             62..66 => self.pull_anew(at),
             66..74 => self.finish(at),
@@ -158,7 +160,7 @@ impl Population {
     fn new_container(&mut self, name: String) -> LiveContainer {
         self.made += 1;
         let tag = format!("registry.example/soak/app-{}:v{}", self.made, 1 + self.random.below(9));
-        LiveContainer { name, tag, digest: self.a_digest(), id: self.a_container_id(), life: None }
+        LiveContainer { name, tag, digest: self.a_digest(), id: self.a_container_id(), wanted: None, life: None }
     }
 
     fn a_digest(&mut self) -> String {
@@ -196,12 +198,23 @@ impl Population {
         self.remove(namespace, last);
     }
 
-    /// Another image in a pod that goes on.
-    fn update(&mut self, namespace: usize) {
+    /// Another image in a pod that goes on; half of the time the kubelet takes a while to pull it.
+    async fn update(&mut self, namespace: usize) {
         let Some(at) = self.a_pod(namespace, Phase::Running) else { return };
         let index = self.random.below(self.namespaces[namespace].pods[at].containers.len());
         let name = self.namespaces[namespace].pods[at].containers[index].name.clone();
         let container = self.new_container(name);
+        if self.random.per_mille(500) {
+            let before = &mut self.namespaces[namespace].pods[at].containers[index];
+            before.wanted = Some(container.tag.clone());
+            lock(&self.ledger).mixes(&container.tag, &before.digest);
+            let life = before.life.take();
+            self.apply(namespace, at);
+            if let Some(life) = life {
+                lock(&self.ledger).has_ended(life, "the spec names another image");
+            }
+            tokio::time::sleep(Duration::from_millis(self.random.below(800) as u64)).await;
+        }
         self.exchange((namespace, at, index), container, "another image took its place");
     }
 
@@ -211,7 +224,7 @@ impl Population {
         let index = self.random.below(self.namespaces[namespace].pods[at].containers.len());
         let (digest, id) = (self.a_digest(), self.a_container_id());
         let LiveContainer { name, tag, .. } = &self.namespaces[namespace].pods[at].containers[index];
-        let container = LiveContainer { name: name.clone(), tag: tag.clone(), digest, id, life: None };
+        let container = LiveContainer { name: name.clone(), tag: tag.clone(), digest, id, wanted: None, life: None };
         self.exchange((namespace, at, index), container, "another image of its tag took its place");
     }
 
@@ -347,12 +360,13 @@ impl LiveContainer {
     }
 
     fn as_in_the_cluster(&self, phase: Phase) -> Container {
-        let container = Container::named(&self.name).image(&self.tag);
+        let container = Container::named(&self.name).image(self.wanted.as_ref().unwrap_or(&self.tag));
         if phase == Phase::Pending {
             return container;
         }
         let repository = self.tag.rsplit_once(':').map_or(self.tag.as_str(), |(repository, _)| repository);
-        let container = container.image_id(&format!("{repository}@{}", self.digest)).container_id(&self.id);
+        let container = container.status_image(&self.tag).image_id(&format!("{repository}@{}", self.digest));
+        let container = container.container_id(&self.id);
         if phase == Phase::Running { container } else { container.terminated() }
     }
 }
