@@ -31,7 +31,7 @@ e2e: ## Run the tests against a real kube-apiserver and etcd (K8S=1.34.4 takes a
 	KUBEBUILDER_ASSETS=$(e2e-assets) $(CARGO) test --locked --features e2e --test e2e
 
 soak: ## Compare for minutes or hours what ran with what was reported, under faults (MINUTES=120 SEED=7)
-	SOAK_MINUTES=$(or $(MINUTES),5) SOAK_SEED=$(SEED) $(CARGO) test --locked --test soak all_that_ran -- --nocapture
+	SOAK_MINUTES=$(or $(MINUTES),10) SOAK_SEED=$(SEED) $(CARGO) test --locked --test soak all_that_ran -- --nocapture
 
 bench: ## Measure the agent beside curl on a real kube-apiserver (SIZES=10000 takes one size)
 	KUBEBUILDER_ASSETS=$(e2e-assets) $(CARGO) bench --locked --features e2e --bench side_by_side

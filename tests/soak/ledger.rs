@@ -20,8 +20,8 @@ pub(crate) struct Ledger {
     lives: Vec<Life>,
     by_image: HashMap<String, usize>,
     mixtures: HashSet<String>,
-    /// When each namespace was gone that is, by its uid.
-    gone_namespaces: HashMap<String, Timestamp>,
+    /// When each namespace was gone that is, in order.
+    gone_namespaces: Vec<GoneNamespace>,
 }
 
 /// One image while it ran. No two have the same.
@@ -46,6 +46,14 @@ pub(crate) struct Place {
     pub(crate) namespace_uid: String,
     pub(crate) pod: String,
     pub(crate) pod_uid: String,
+}
+
+/// A namespace that is gone.
+#[derive(Debug)]
+struct GoneNamespace {
+    name: &'static str,
+    uid: String,
+    at: Timestamp,
 }
 
 /// The accounts that get the reports of a namespace.
@@ -102,13 +110,20 @@ impl Ledger {
     }
 
     /// A namespace is gone.
-    pub(crate) fn namespace_is_gone(&mut self, uid: &str) {
-        self.gone_namespaces.insert(uid.to_owned(), Timestamp::now());
+    pub(crate) fn namespace_is_gone(&mut self, name: &'static str, uid: &str) {
+        self.gone_namespaces.push(GoneNamespace { name, uid: uid.to_owned(), at: Timestamp::now() });
     }
 
     /// When a namespace was gone; `None` while it is there.
     pub(crate) fn namespace_gone(&self, uid: &str) -> Option<Timestamp> {
-        self.gone_namespaces.get(uid).copied()
+        self.gone_namespaces.iter().find(|gone| gone.uid == uid).map(|gone| gone.at)
+    }
+
+    /// How many namespaces of its name were gone after this one, until then.
+    pub(crate) fn gone_after(&self, uid: &str, until: Timestamp) -> usize {
+        let mut after = self.gone_namespaces.iter().skip_while(|gone| gone.uid != uid);
+        let name = after.next().map(|gone| gone.name);
+        after.filter(|gone| Some(gone.name) == name && gone.at <= until).count()
     }
 
     pub(crate) fn lives(&self) -> &[Life] {

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! cargo test --test soak                ten seconds
-//! make soak                             five minutes
+//! make soak                             ten minutes
 //! make soak MINUTES=120 SEED=7          two hours, with decisions as in another run of this seed
 //! ```
 //!

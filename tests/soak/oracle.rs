@@ -13,8 +13,11 @@ use crate::ledger::{ACCOUNTS, Ledger, Life, accounts_of};
 /// A report's time is that of its tick without the fraction of its second.
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
+/// The agent tells so many namespaces of one name from each other that are gone, for news of their pods that come late.
+const MOST_FORMER: usize = 4;
+
 /// A process that lived shorter says nothing about memory.
-const LONG_LIFE: Duration = Duration::from_mins(1);
+const LONG_LIFE: Duration = Duration::from_mins(5);
 
 /// What memory may grow by from the second to the last quarter of a process' life.
 const GROWTH_BYTES: u64 = 6 * 1024 * 1024;
@@ -61,12 +64,14 @@ impl Evidence<'_> {
     }
 
     /// What is wrong with an image in another namespace of its own one's name; nothing, while the agent may not have
-    /// heard that the former one is gone, or has never heard of its own one.
+    /// heard that the former one is gone, has never heard of its own one, or has heard of many that were there since.
     fn misplaced(&self, misplaced: &Misplaced) -> Option<String> {
         let Misplaced { account, timestamp, life, namespace_uid } = misplaced;
         let life = &self.ledger.lives()[*life];
         let gone = self.ledger.namespace_gone(namespace_uid);
-        if gone.is_some_and(|gone| *timestamp < self.chronicle.heard_by(gone)) || self.chronicle.is_blind(life.began) {
+        let is_unheard = gone.is_some_and(|gone| *timestamp < self.chronicle.heard_by(gone));
+        let since = self.ledger.gone_after(&life.place.namespace_uid, *timestamp + LAG);
+        if is_unheard || self.chronicle.is_blind(life.began) || since >= MOST_FORMER {
             return None;
         }
         let gone = gone.map(|gone| format!(", gone at {gone:.3}")).unwrap_or_default();
@@ -317,10 +322,10 @@ mod tests {
     fn memory_that_grows_in_the_second_half_is_found() {
         let samples = |bytes: fn(u64) -> u64| -> Vec<Sample> {
             let sample = |second| Sample { process: 1, uptime: Duration::from_secs(second), bytes: bytes(second) };
-            (0..100).map(sample).collect()
+            (0..400).map(sample).collect()
         };
         assert_eq!(judge_memory(&samples(|_| 30 << 20)).1, None);
-        assert_eq!(judge_memory(&samples(|second| (second.min(40) + 30) << 20)).1, None);
+        assert_eq!(judge_memory(&samples(|second| (second.min(150) + 30) << 20)).1, None);
         assert!(judge_memory(&samples(|second| (second + 30) << 20)).1.is_some());
     }
 }

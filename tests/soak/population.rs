@@ -321,7 +321,7 @@ impl Population {
         // The order matters for those that stay.
         let LiveNamespace { name, uid, .. } = self.namespaces.remove(namespace);
         self.api.delete(Kind::Namespaces, "", name);
-        lock(&self.ledger).namespace_is_gone(&uid);
+        lock(&self.ledger).namespace_is_gone(name, &uid);
         name
     }
 
