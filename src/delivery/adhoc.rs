@@ -129,10 +129,10 @@ impl AdhocDelivery {
     /// Who gets the reports instead, if that is someone else and they were not rerouted already.
     async fn fallback(&self, line: &Line, error: &AttemptError) -> Option<Recipient> {
         let AttemptError::Send { user, .. } = error else { return None };
-        let fallback = self.recipients.fallback();
-        let is_other = fallback.account != line.recipient.account
-            || fallback.sender().await.is_ok_and(|sender| sender.user != *user);
-        (line.reroute.is_none() && is_other).then_some(fallback)
+        if line.reroute.is_some() {
+            return None;
+        }
+        self.recipients.fallback_of(&line.recipient, user).await
     }
 }
 
@@ -158,11 +158,6 @@ impl Line {
 
     /// A reason for a failure, with the reason for the reroute if there was one.
     fn explain(&self, reason: String) -> String {
-        match &self.reroute {
-            Some(reroute) => {
-                format!("{reason}; sent to the default account {}, because {reroute}", self.recipient.account)
-            }
-            None => reason,
-        }
+        self.recipient.explain(reason, self.reroute.as_ref())
     }
 }

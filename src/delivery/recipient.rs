@@ -83,6 +83,16 @@ impl Recipient {
     }
 }
 
+impl Recipient {
+    /// A reason for a failure, with the reason why it was sent here instead of to its own account, if it was.
+    pub(crate) fn explain(&self, reason: String, reroute: Option<&String>) -> String {
+        match reroute {
+            Some(reroute) => format!("{reason}; sent to the default account {}, because {reroute}", self.account),
+            None => reason,
+        }
+    }
+}
+
 /// The recipients that the configuration knows.
 #[derive(Debug, Clone)]
 pub struct Recipients {
@@ -111,6 +121,15 @@ impl Recipients {
     /// Who gets the reports of accounts that the server does not know.
     pub fn fallback(&self) -> Recipient {
         self.of(&self.default_account)
+    }
+
+    /// Who gets the reports of `recipient` instead, whose account the server does not know; none where that would be the
+    /// same account as the same `user`.
+    pub(crate) async fn fallback_of(&self, recipient: &Recipient, user: &str) -> Option<Recipient> {
+        let fallback = self.fallback();
+        let is_other =
+            fallback.account != recipient.account || fallback.sender().await.is_ok_and(|sender| sender.user != user);
+        is_other.then_some(fallback)
     }
 }
 

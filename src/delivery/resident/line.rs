@@ -211,10 +211,10 @@ impl ResidentDelivery {
     /// Who gets the reports instead, if that is someone else and they were not rerouted already.
     async fn fallback(&self, line: &Line, error: &AttemptError) -> Option<Recipient> {
         let user = error.user()?;
-        let fallback = self.recipients.fallback();
-        let is_other = fallback.account != line.recipient.account
-            || fallback.sender().await.is_ok_and(|sender| sender.user != user);
-        (line.reroute.is_none() && is_other).then_some(fallback)
+        if line.reroute.is_some() {
+            return None;
+        }
+        self.recipients.fallback_of(&line.recipient, user).await
     }
 
     /// Waits until what is held is to be tried again.
@@ -281,12 +281,7 @@ impl Line {
 
     /// A reason for a failure, with the reason for the reroute if there was one.
     fn explain(&self, reason: String) -> String {
-        match &self.reroute {
-            Some(reroute) => {
-                format!("{reason}; sent to the default account {}, because {reroute}", self.recipient.account)
-            }
-            None => reason,
-        }
+        self.recipient.explain(reason, self.reroute.as_ref())
     }
 
     /// Logs the first failure, the second, the fourth and so on: the same may go on for days.
