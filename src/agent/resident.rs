@@ -143,7 +143,7 @@ impl Resident<'_> {
             let is_another = standings.wait_for(|now| *now != standing);
             tokio::select! {
                 biased;
-                _ = is_another => tracing::warn!("this replica does not lead any more and stops reporting"),
+                _ = is_another => {}
                 () = self.term(mandate, &self.run.stop) => {}
             }
         }

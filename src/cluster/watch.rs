@@ -10,6 +10,7 @@ mod delays;
 mod departure;
 mod engine;
 mod follow;
+mod former;
 mod frames;
 mod listing;
 mod nodes;
@@ -63,7 +64,7 @@ pub struct ObserveSettings {
 /// Bounds on time. Tests have others.
 #[derive(Debug, Clone, Copy)]
 pub struct WatchLimits {
-    /// A watch without a byte for so long is given up: bookmarks come each minute.
+    /// A watch without a byte for so long is given up: it is opened again where it was.
     pub silence: Duration,
     /// Nodes are listed no more often than this.
     pub nodes: Duration,

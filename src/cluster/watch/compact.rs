@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::store::{FormerNamespace, HeldNamespace, HeldPod, Store};
+use super::former::FormerNamespace;
+use super::store::{HeldNamespace, HeldPod, Store};
 use crate::cluster::collect::Collection;
 use crate::cluster::intake::Tables;
 use crate::cluster::snapshot::{Container, ContainerId, ImageFacts, Metadata, Namespace, Node, Pod};

@@ -1,11 +1,10 @@
 //! What of a pod is carried when it stops, departs, or goes on with another image.
 
-use std::collections::HashMap;
 use std::num::NonZeroU64;
 
-use super::store::{FormerNamespace, HeldNamespace, Store, is_older};
-use crate::cluster::snapshot::{Container, Namespace, Pod};
-use crate::cluster::strings::Symbol;
+use super::former::namespace_of;
+use super::store::Store;
+use crate::cluster::snapshot::{Container, Pod};
 
 impl Store {
     /// The pod `before`, of this version, is replaced by the state `now`, or `departs`: what ran of it and does not go on
@@ -45,18 +44,4 @@ impl Store {
         let same_tag = before_facts.status == now_facts.status;
         before.id != now.id && same_tag && both_state && before_facts.image_id != now_facts.image_id
     }
-}
-
-/// The namespace that a pod of this version was in.
-pub(super) fn namespace_of<'a>(
-    namespaces: &'a HashMap<Symbol, HeldNamespace>,
-    former: &'a HashMap<Symbol, Vec<FormerNamespace>>,
-    pod: &Pod,
-    version: Option<NonZeroU64>,
-) -> Option<&'a Namespace> {
-    let former = former.get(&pod.namespace).map(Vec::as_slice).unwrap_or_default();
-    let told_apart = former.iter().find(|former| is_older(version, former.until));
-    let now = namespaces.get(&pod.namespace).map(|held| &held.namespace);
-    let last = former.last().filter(|last| !is_older(last.until, version));
-    told_apart.map(|former| &former.namespace).or(now).or_else(|| last.map(|last| &last.namespace))
 }

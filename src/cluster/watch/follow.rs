@@ -225,9 +225,9 @@ impl Follower<'_> {
         position.version = match self.kind {
             SourceKind::Pods => {
                 let mut pods = PodIntake(intake);
-                let version = list::list(&api, &self.path(), style, &mut pods).await?;
-                pods.0.finish_pods();
-                version
+                let told = list::list(&api, &self.path(), style, &mut pods).await?;
+                pods.0.finish_pods(version(&told));
+                told
             }
             SourceKind::Namespaces => {
                 let mut namespaces = NamespaceIntake(intake);
@@ -237,9 +237,6 @@ impl Follower<'_> {
             }
         };
         let seen = version(&position.version);
-        if self.kind == SourceKind::Pods {
-            self.shared.store().pods_reach(seen, is_reset);
-        }
         position.newest = if is_reset { seen } else { seen.max(position.newest) };
         self.source.listed(began);
         Ok(())
@@ -341,7 +338,7 @@ impl Follower<'_> {
             return Err("the watch goes back in time".to_owned());
         }
         match (self.kind, event.kind) {
-            (SourceKind::Pods, EventKind::Bookmark) => store.pods_reach(told, false),
+            (SourceKind::Pods, EventKind::Bookmark) => store.pods_reach(told),
             (_, EventKind::Bookmark | EventKind::Unknown | EventKind::Error) => {}
             (SourceKind::Pods, kind) => match decode_item::<wire::Pod>(event.object, encoding) {
                 Ok(pod) if kind == EventKind::Is => store.pod_is(pod),

@@ -120,14 +120,14 @@ impl<'a> StoreIntake<'a> {
         }
     }
 
-    /// The list of pods is complete.
-    pub(super) fn finish_pods(&mut self) {
+    /// The list of pods, of this version, is complete.
+    pub(super) fn finish_pods(&mut self, version: Option<NonZeroU64>) {
         let mut store = self.shared.store();
         store.forget_undecodable(self.namespace);
         for (namespace, name, reason) in self.undecodable.drain(..) {
             store.pod_is_undecodable(&namespace, &name, reason);
         }
-        store.end_pods(self.mark, self.namespace);
+        store.end_pods(self.mark, self.namespace, version);
     }
 
     /// The list of namespaces, of this version, is complete.

@@ -22,7 +22,7 @@ pub(crate) struct NodeList {
 
 impl NodeList {
     /// Lists the nodes if that is due, and asks for the server's version with them. After a failure those of the last
-    /// list stay for as long as they would have if all were well, and one polling interval more.
+    /// list stay until two more lists would have been due, each a polling interval late.
     pub(crate) async fn refresh(&mut self, shared: &Shared, polling_interval: Duration) {
         let is_recent = |at: Option<Instant>, age: Duration| at.is_some_and(|at| at.elapsed() < age);
         // A tick that comes a little early must not be the one before the next.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::departure::namespace_of;
+use super::former::namespace_of;
 use super::store::Store;
 use crate::cluster::snapshot::{ClusterSnapshot, ImageFacts, Namespace, Node, NodeAccess, Pod, Uid, Unreadable};
 use crate::cluster::strings::{Symbol, Texts};

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::carried::Carried;
+use super::former::FormerNamespace;
 use crate::cluster::intake::Tables;
 use crate::cluster::list::version;
 use crate::cluster::snapshot::{Namespace, Node, NodeAccess, Pod, Unreadable};
@@ -23,12 +24,6 @@ use crate::cluster::strings::Symbol;
 use crate::cluster::wire::{self, as_text};
 use crate::config::metadata::MetadataCollection;
 use crate::config::selectors::NamespaceSelectors;
-
-/// Most names of namespaces that are gone and still known: news of their pods come within seconds.
-const MOST_FORMER: usize = 1000;
-
-/// Most of these that had one name.
-const MOST_FORMER_OF_NAME: usize = 4;
 
 /// What decides which objects are kept, and what of them.
 #[derive(Debug, Clone)]
@@ -53,9 +48,9 @@ pub(crate) struct Store {
     /// Namespaces that are gone, by name and in their order, for news of their pods that come later.
     pub(super) former: HashMap<Symbol, Vec<FormerNamespace>>,
     /// Why a pod does not decode, by namespace and name.
-    undecodable: BTreeMap<String, BTreeMap<String, String>>,
+    pub(super) undecodable: BTreeMap<String, BTreeMap<String, String>>,
     /// The newest version that pods were told of.
-    reached: Option<NonZeroU64>,
+    pub(super) reached: Option<NonZeroU64>,
     /// Number of the newest list.
     lists: u32,
     /// Bytes of texts after the last compaction.
@@ -66,15 +61,6 @@ pub(super) struct HeldNamespace {
     pub(super) namespace: Namespace,
     pub(super) version: Option<NonZeroU64>,
     pub(super) list: u32,
-}
-
-/// A namespace that is gone.
-pub(super) struct FormerNamespace {
-    pub(super) namespace: Namespace,
-    /// Its pods are of versions before this one.
-    pub(super) until: Option<NonZeroU64>,
-    /// Pods of a later namespace of that name are of versions after that one.
-    pub(super) is_exact: bool,
 }
 
 pub(super) struct HeldPod {
@@ -141,7 +127,7 @@ impl Store {
     /// A pod as an event says it is now.
     pub(crate) fn pod_is(&mut self, object: wire::Pod) {
         let version = version_of(object.metadata.as_ref());
-        self.pods_reach(version, false);
+        self.pods_reach(version);
         if let Some(pod) = self.tables.pod(object) {
             self.decodes(pod.namespace, pod.name);
             self.hold(pod, version, false, None);
@@ -151,7 +137,7 @@ impl Store {
     /// A pod as it was when it was deleted.
     pub(crate) fn pod_was(&mut self, object: wire::Pod) {
         let version = version_of(object.metadata.as_ref());
-        self.pods_reach(version, false);
+        self.pods_reach(version);
         let Some(last) = self.tables.pod(object) else { return };
         self.decodes(last.namespace, last.name);
         let found = self.find(last.namespace, last.name).map(|held| (Arc::clone(&held.pod), held.version));
@@ -172,24 +158,18 @@ impl Store {
     }
 
     /// The list of pods is complete: those in `namespace` (everywhere, if it is `None`) that it does not have are gone.
-    pub(crate) fn end_pods(&mut self, list: ListMark, namespace: Option<&str>) {
+    /// Pods were told up to `version`.
+    pub(crate) fn end_pods(&mut self, list: ListMark, namespace: Option<&str>, version: Option<NonZeroU64>) {
+        if list.is_reset {
+            self.forget_versions();
+        }
         let scope = namespace.map(|namespace| self.tables.strings.intern(namespace));
         self.lose_pods(
             |held| held.list != list.number && scope.is_none_or(|scope| scope == held.pod.namespace),
             list.is_reset,
         );
+        self.pods_reach(version);
         self.compact_when_due();
-    }
-
-    /// All pods are told up to this version. `is_reset`: the cluster went back in time.
-    pub(crate) fn pods_reach(&mut self, version: Option<NonZeroU64>, is_reset: bool) {
-        self.reached = if is_reset { version } else { version.max(self.reached) };
-    }
-
-    /// Whether a pod that is held may be one of a former namespace of its name, whose end pods were not told of yet.
-    pub(super) fn is_of_former(&self, held: &HeldPod) -> bool {
-        let former = self.former.get(&held.pod.namespace).into_iter().flatten();
-        former.filter(|former| is_older(self.reached, former.until)).any(|former| is_older(held.version, former.until))
     }
 
     /// Pods that are gone without having been seen to go.
@@ -241,20 +221,10 @@ impl Store {
 
     /// The list of namespaces, of this version, is complete: those that it does not have are gone.
     pub(crate) fn end_namespaces(&mut self, list: ListMark, version: Option<NonZeroU64>) {
-        self.lose_namespaces(|held, _| held.list != list.number, version);
-    }
-
-    /// These namespaces were gone before this version.
-    pub(super) fn lose_namespaces(
-        &mut self,
-        is_gone: impl Fn(&HeldNamespace, Symbol) -> bool,
-        until: Option<NonZeroU64>,
-    ) {
-        let gone = self.namespaces.iter().filter(|(name, held)| is_gone(held, **name));
-        let gone: Vec<Symbol> = gone.map(|(name, _)| *name).collect();
-        for name in gone {
-            self.lose_namespace(name, until, true);
+        if list.is_reset {
+            self.forget_versions();
         }
+        self.lose_namespaces(|held, _| held.list != list.number, version);
     }
 
     /// A list of nodes, as it ended. Without one there are none to report.
@@ -353,28 +323,6 @@ impl Store {
         }
         let held = HeldNamespace { version, list: number.unwrap_or_default(), namespace };
         self.namespaces.insert(held.namespace.name, held);
-    }
-
-    /// A namespace is gone. All in it was gone before: with `is_exact` these are its pods of versions before `until`,
-    /// and no others.
-    fn lose_namespace(&mut self, name: Symbol, until: Option<NonZeroU64>, is_exact: bool) {
-        let Some(held) = self.namespaces.remove(&name) else { return };
-        self.undecodable.remove(self.tables.strings.get(name));
-        if self.former.len() >= MOST_FORMER {
-            self.former.clear();
-        }
-        let former = FormerNamespace { namespace: held.namespace.clone(), until, is_exact };
-        let of_name = self.former.entry(name).or_default();
-        of_name.push(former);
-        if of_name.len() > MOST_FORMER_OF_NAME {
-            of_name.remove(0);
-        }
-        if let Some(until) = until {
-            self.carried.displace(&held.namespace, until);
-        }
-        if is_exact && until.is_some() {
-            self.lose_pods(|held| held.pod.namespace == name && is_older(held.version, until), false);
-        }
     }
 
     /// A pod that did not decode does, or is gone.

@@ -258,7 +258,7 @@ impl World {
             self.store.list_pod(pod.wire(*version), list);
             assert!(self.store.counts()[1] >= known, "nothing disappears while a list is read");
         }
-        self.store.end_pods(list, None);
+        self.store.end_pods(list, None, version(self.now.version.to_string().as_bytes()));
         assert_eq!(self.store.counts()[1], pods.len());
     }
 

@@ -105,6 +105,21 @@ fn a_pod_of_a_former_namespace_is_not_shown_in_a_new_one_of_its_name() {
     store.pod_is(PodState::running("shop", "web", 2, "app:1").wire(11));
     store.namespace_is(&namespace("shop", 3, 20), None);
     assert!(picture_of(&mut store).snapshot(None).pods.is_empty(), "whose it is, is not known yet");
-    store.pods_reach(std::num::NonZeroU64::new(21), false);
+    store.pods_reach(std::num::NonZeroU64::new(21));
     assert_eq!(picture_of(&mut store).snapshot(None).pods.len(), 1, "it was not said to be gone: it is of the new one");
+}
+
+#[test]
+fn after_the_cluster_went_back_in_time_no_pod_is_taken_for_one_of_a_former_namespace() {
+    let mut store = Store::new(rules());
+    store.namespace_is(&namespace("shop", 1, 100), None);
+    store.namespace_was(&namespace("shop", 1, 110));
+    store.namespace_is(&namespace("shop", 3, 111), None);
+    let list = store.begin_list(true);
+    store.namespace_is(&namespace("shop", 1, 50), Some(list));
+    store.end_namespaces(list, std::num::NonZeroU64::new(60));
+    let list = store.begin_list(true);
+    store.list_pod(PodState::running("shop", "web", 2, "app:1").wire(51), list);
+    store.end_pods(list, None, std::num::NonZeroU64::new(60));
+    assert_eq!(names(&seen(&picture_of(&mut store).snapshot(None))), ["shop/web"]);
 }

@@ -28,7 +28,8 @@ fn list_pods(store: &mut Store, pods: &[(&PodState, u64)]) {
     for (pod, version) in pods {
         store.list_pod(pod.wire(*version), list);
     }
-    store.end_pods(list, None);
+    let version = pods.iter().map(|(_, version)| *version).max().and_then(std::num::NonZeroU64::new);
+    store.end_pods(list, None, version);
 }
 
 #[test]
